@@ -1,0 +1,1 @@
+"""Azure Entra ID tokens, always fresh, on every Llama Stack inference request."""
