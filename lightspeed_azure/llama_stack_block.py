@@ -1,0 +1,101 @@
+"""The `llama_stack:` block: where Llama Stack is, and how to reach it."""
+
+import ipaddress
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, Field, SecretStr, StrictBool
+
+from lightspeed_azure.block import Block, attributes
+from lightspeed_azure.problems import Problem
+from lightspeed_azure.values import boolean, file_path, http_url, seconds, secret_text
+
+_LOG = logging.getLogger(__name__)
+
+
+class LlamaStackConfiguration(Block):
+    """Where Llama Stack is: inside this process (library mode), or a service at a URL.
+
+    Raises:
+        InvalidConfigurationError: with every problem of the block.
+    """
+
+    use_as_library_client: Annotated[StrictBool, BeforeValidator(boolean)] = False
+    library_client_config_path: Annotated[Path | None, BeforeValidator(file_path)] = None
+    url: Annotated[str | None, BeforeValidator(http_url)] = None
+    api_key: Annotated[SecretStr | None, BeforeValidator(secret_text)] = None
+    timeout: Annotated[
+        float, BeforeValidator(seconds), Field(gt=0, le=3600, allow_inf_nan=False)
+    ] = 180.0
+    allow_insecure: Annotated[StrictBool, BeforeValidator(boolean)] = False
+    ca_bundle: Annotated[Path | None, BeforeValidator(file_path)] = None
+
+    @classmethod
+    def cross_check(cls, given: Mapping[str, Any]) -> list[Problem]:
+        """Return what is wrong with the keys taken together."""
+        problems: list[Problem] = []
+        library = boolean(given.get("use_as_library_client", False))
+        if library is True:
+            if "library_client_config_path" not in given:
+                text = "is missing; name Llama Stack's own configuration file"
+                problems.append(Problem(("library_client_config_path",), text))
+            if "url" in given:
+                text = "has no meaning with use_as_library_client: true; remove one of them"
+                problems.append(Problem(("url",), text))
+        elif library is False:
+            if "url" not in given:
+                text = "is missing; add it, or set use_as_library_client: true"
+                problems.append(Problem(("url",), text))
+            elif boolean(given.get("allow_insecure", False)) is not True:
+                problems += _check_transport(given["url"])
+        return problems
+
+    @classmethod
+    def from_object(cls, obj: object) -> Self:
+        """Return the block that an object describes.
+
+        An object of a foreign type that has no `allow_insecure` cannot say that plain HTTP is
+        meant, so it is accepted there with a warning.
+
+        Raises:
+            InvalidConfigurationError: it cannot work.
+        """
+        if isinstance(obj, cls | Mapping) or hasattr(obj, "allow_insecure"):
+            return super().from_object(obj)
+        found = attributes(obj, cls.model_fields)
+        if isinstance(found.get("url"), str) and _check_transport(found["url"]):
+            _LOG.warning(
+                "Tokens go to Llama Stack over plain HTTP to another machine: give it an https URL"
+            )
+            found["allow_insecure"] = True
+        return cls(**found)
+
+
+def _check_transport(url: object) -> list[Problem]:
+    """Refuse to send tokens over a network in the clear."""
+    if not isinstance(url, str) or not url.strip().lower().startswith("http://"):
+        return []
+    try:
+        host = urlsplit(url.strip()).hostname or ""
+    except ValueError:
+        return []  # said elsewhere
+    if not host or is_loopback(host):
+        return []
+    text = (
+        "would send tokens over plain HTTP to another machine; use https, "
+        "or set allow_insecure: true if something else protects that way"
+    )
+    return [Problem(("url",), text)]
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host name or address means this machine."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

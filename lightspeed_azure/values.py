@@ -1,0 +1,128 @@
+"""What may stand behind a key: each function returns a clean value or raises ValueError.
+
+No message repeats the value: whatever it is, it could be a secret in the wrong place.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import GetCoreSchemaHandler, SecretStr
+from pydantic_core import CoreSchema, core_schema
+
+_QUOTES = "put the value in quotes"
+
+
+class Identifier(str):
+    """An identifier that is no secret, but may be read like one.
+
+    lightspeed-stack keeps tenant and client ids as `SecretStr`; code written for it goes on working.
+    """
+
+    __slots__ = ()
+
+    def get_secret_value(self) -> str:
+        """Return the identifier."""
+        return str(self)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Validate as text; `identifier` has done the rest."""
+        del source, handler
+        return core_schema.no_info_after_validator_function(
+            cls, core_schema.str_schema(), serialization=core_schema.to_string_ser_schema()
+        )
+
+
+def plain_text(value: Any) -> str:
+    """Return a text without surrounding white space; it must not be empty."""
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
+    if not isinstance(value, str):
+        raise ValueError(f"must be text; {_QUOTES}")  # noqa: TRY004 - pydantic collects ValueError
+    value = value.strip()
+    if not value:
+        raise ValueError("is empty; give a value, or remove the key")
+    if not value.isprintable():
+        raise ValueError("contains a line break or a control character; remove it")
+    return value
+
+
+def identifier(value: Any) -> Identifier:
+    """Return a tenant or application id: letters, digits, hyphens, dots and underscores."""
+    text = plain_text(value)
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", text):
+        raise ValueError("must be an id such as 00000000-0000-0000-0000-000000000000")
+    return Identifier(text)
+
+
+def secret_text(value: Any) -> SecretStr:
+    """Return a secret without surrounding white space; it must not be empty."""
+    return SecretStr(plain_text(value))
+
+
+def boolean(value: Any) -> Any:
+    """Return `true` and `false` as they come out of a substitution as booleans."""
+    if isinstance(value, str) and value.strip().lower() in ("true", "false"):
+        return value.strip().lower() == "true"
+    return value
+
+
+def seconds(value: Any) -> Any:
+    """Refuse texts and booleans, which pydantic would take for numbers."""
+    if isinstance(value, bool | str):
+        raise ValueError("must be a number of seconds; write it without quotes")
+    return value
+
+
+def file_path(value: Any) -> Path:
+    """Return a path with `~` expanded; whether there is a file is not asked here."""
+    if isinstance(value, Path):
+        return value.expanduser()
+    return Path(plain_text(value)).expanduser()
+
+
+def scope_name(value: Any) -> str:
+    """Return one scope."""
+    text = plain_text(value)
+    if not re.fullmatch(r"[A-Za-z0-9_.:/-]+", text):
+        raise ValueError(
+            "must be one scope, such as https://cognitiveservices.azure.com/.default, without spaces"
+        )
+    if not text.endswith("/.default"):
+        raise ValueError("must end in /.default, as every scope of an application does; append it")
+    return text
+
+
+def https_url(value: Any) -> str:
+    """Return an https URL without a trailing slash, user name, query or fragment."""
+    text = http_url(value)
+    if not text.startswith("https://"):
+        raise ValueError("must be an https URL, such as https://login.microsoftonline.com")
+    return text
+
+
+def authority_url(value: Any) -> str:
+    """Return an https URL of a host alone."""
+    text = https_url(value)
+    if urlsplit(text).path:
+        raise ValueError("must name the host alone; the tenant belongs in tenant_id")
+    return text
+
+
+def http_url(value: Any) -> str:
+    """Return an http or https URL without a trailing slash, user name, query or fragment."""
+    text = plain_text(value)
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError("is not a URL; write it as https://host:port") from None
+    if parts.scheme not in ("http", "https") or not host or " " in text:
+        raise ValueError("is not a URL; write it as https://host:port")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must not hold a user name or password; remove them")
+    if parts.query or parts.fragment:
+        raise ValueError("must end after the path; remove the query and the fragment")
+    return text.rstrip("/")
