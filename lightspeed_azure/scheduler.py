@@ -1,0 +1,104 @@
+"""Calls that are to happen later, all of them made by one daemon thread of the process."""
+
+import heapq
+import itertools
+import logging
+import os
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from lightspeed_azure.clock import SYSTEM_CLOCK, Clock
+
+_LONGEST_NAP = 60.0
+"""Seconds: waiting does not count a suspend, so the thread looks at the clock this often."""
+
+_logger = logging.getLogger(__name__)
+
+
+class TimerHandle(Protocol):
+    """A call that has been arranged."""
+
+    def cancel(self) -> None:
+        """Call it off; does nothing when it has been made already."""
+        ...
+
+
+class Scheduler(Protocol):
+    """Where the token cache leaves what is to happen later."""
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> TimerHandle:
+        """Call `callback` once, `delay` seconds from now, on a thread that is not the caller's."""
+        ...
+
+
+class _Call:
+    """One call in the heap; a cancelled one lets go of its callback and is skipped."""
+
+    __slots__ = ("callback",)
+
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self.callback: Callable[[], None] | None = callback
+
+    def cancel(self) -> None:
+        self.callback = None
+
+
+class TimerThread:
+    """A scheduler with one daemon thread, started by the first call that is arranged.
+
+    Safe for use by any number of threads. Callbacks must be short: they share the thread. A forked
+    child begins with no calls and no thread, and starts a thread of its own when it needs one.
+    """
+
+    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._clock = clock
+        self._reset()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._reset)
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> TimerHandle:
+        """Call `callback` once, `delay` seconds from now, on the timer thread."""
+        call = _Call(callback)
+        with self._changed:
+            item = (self._clock.monotonic() + delay, next(self._order), call)
+            heapq.heappush(self._heap, item)
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="lightspeed-azure-timer", daemon=True
+                )
+                self._thread.start()
+            elif self._heap[0] is item:
+                self._changed.notify()
+        return call
+
+    def _reset(self) -> None:
+        self._changed = threading.Condition(threading.Lock())
+        self._heap: list[tuple[float, int, _Call]] = []
+        self._order = itertools.count()
+        self._thread: threading.Thread | None = None
+
+    def _run(self) -> None:
+        while True:
+            callback = self._next_due().callback
+            if callback is None:
+                continue
+            try:
+                callback()
+            except Exception as error:  # noqa: BLE001  # one broken callback must not stop the rest
+                # The class alone: a message that we did not write may hold anything.
+                _logger.error("A timer's callback failed: %s", type(error).__name__)  # noqa: TRY400
+
+    def _next_due(self) -> _Call:
+        with self._changed:
+            while True:
+                if not self._heap:
+                    self._changed.wait()
+                    continue
+                ahead = self._heap[0][0] - self._clock.monotonic()
+                if ahead <= 0:
+                    return heapq.heappop(self._heap)[2]
+                self._changed.wait(min(ahead, _LONGEST_NAP))
+
+
+TIMER_THREAD: Scheduler = TimerThread()
