@@ -69,8 +69,8 @@ def attributes(obj: object, names: Mapping[str, object]) -> dict[str, Any]:
             found[name] = value
         elif type(value).__module__.startswith("pydantic"):  # AnyHttpUrl and its like
             found[name] = str(value)
-        elif hasattr(value, "get_secret_value"):
-            secret = value.get_secret_value()
+        elif callable(read := getattr(value, "get_secret_value", None)):
+            secret = read()
             if isinstance(secret, str):
                 found[name] = secret
     return found

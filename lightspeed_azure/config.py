@@ -27,7 +27,16 @@ __all__ = [
 ]
 
 _TYPED = frozenset(
-    ["allow_insecure", "azure_cli", "deadline", "default", "prefetch", "send_certificate_chain", "timeout", "use_as_library_client"]
+    [
+        "allow_insecure",
+        "azure_cli",
+        "deadline",
+        "default",
+        "prefetch",
+        "send_certificate_chain",
+        "timeout",
+        "use_as_library_client",
+    ]
 )
 """Keys whose substituted text becomes a boolean or a number; a secret of digits stays a text."""
 
@@ -139,11 +148,9 @@ def _read_identities(
         key: Key = ("azure_entra_id", index) if listed else ("azure_entra_id",)
         if listed and _is_disabled(item, environ):
             continue
-        problems_before = len(problems)
         one = _read_block(AzureEntraIdConfiguration, item or {}, key, environ, problems)
         if one is None:
             continue
-        del problems_before
         if listed and len(block) > 1:
             _check_provider_id(one, key, seen, index, problems)
         found.append(one)
@@ -199,7 +206,7 @@ def _read_block[B: Block](
     try:
         more = {"environ": environ} if kind is AzureEntraIdConfiguration else {}
         block = kind(**{str(name): value for name, value in values.items()}, **more)
-        found += [Problem((*key, *at), text) for at, text in check_files(block, values)]
+        found += [Problem((*key, *at), text) for at, text in check_files(block)]
     except LocatedConfigurationError as error:
         unset = {at for at, _ in broken}
         found += [Problem((*key, *at), text) for at, text in error.located if at not in unset]

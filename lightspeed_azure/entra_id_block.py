@@ -95,10 +95,10 @@ class AzureEntraIdConfiguration(Block):
         }
         problems = _check_kinds(given, misspelt)
         cloud = cloud_of(given["authority_host"]) if _is_text(given, "authority_host") else None
-        if cloud and _is_text(given, "cloud") and given["cloud"] in CLOUDS:
-            if cloud.name != given["cloud"]:
-                text = f"is that of cloud {cloud.name}, not {given['cloud']}; give only one of them"
-                problems.append(Problem(("authority_host",), text))
+        named = CLOUDS.get(given["cloud"]) if _is_text(given, "cloud") else None
+        if cloud and named and cloud != named:
+            text = f"is that of cloud {cloud.name}, not {named.name}; give only one of them"
+            problems.append(Problem(("authority_host",), text))
         factory = given.get("credential")
         if isinstance(factory, str) and not _FACTORY.fullmatch(factory):
             text = 'must name a function; write it as "package.module:factory"'
@@ -169,10 +169,11 @@ def _fill_certificate(given: dict[str, Any], key: str, environ: Mapping[str, str
 
 def _fill_cloud(given: dict[str, Any], environ: Mapping[str, str]) -> None:
     """Settle authority, cloud and scope, each of which may follow from another."""
-    if "authority_host" not in given and "cloud" not in given:
-        if environ.get("AZURE_AUTHORITY_HOST"):
-            host = environ["AZURE_AUTHORITY_HOST"]
-            given["authority_host"] = host if "://" in host else f"https://{host}"
+    host = environ.get("AZURE_AUTHORITY_HOST")
+    if host and "authority_host" not in given and "cloud" not in given:
+        given["authority_host"] = host if "://" in host else f"https://{host}"
+    if environ.get("AZURE_AUTHORITY_CA_BUNDLE"):
+        given.setdefault("ca_bundle", environ["AZURE_AUTHORITY_CA_BUNDLE"])
     if _is_text(given, "authority_host"):
         given["authority_host"] = given["authority_host"].strip().rstrip("/")
         known = cloud_of(given["authority_host"])
@@ -212,9 +213,12 @@ def _check_kinds(given: Mapping[str, Any], misspelt: set[str | None]) -> list[Pr
         text = f"{' and '.join(chosen)} exclude each other; keep one of them"
         problems.append(Problem((chosen[1],), text))
     kinds = {KINDS[key] for key in chosen}
-    for key in ("certificate_password", "send_certificate_chain"):
-        if given.get(key) and chosen and "certificate_path" not in chosen:
-            problems.append(Problem((key,), "belongs to certificate_path; add that or remove this"))
+    if chosen and "certificate_path" not in chosen:
+        problems += [
+            Problem((key,), "belongs to certificate_path; add that, or remove this")
+            for key in ("certificate_password", "send_certificate_chain")
+            if given.get(key)
+        ]
     if len(chosen) == 1 and kinds & {*_APPLICATION_KINDS}:
         for key, variable in (("tenant_id", "AZURE_TENANT_ID"), ("client_id", "AZURE_CLIENT_ID")):
             if key not in given and key not in misspelt:

@@ -1,34 +1,86 @@
-"""The files that a configuration names: are they there?"""
+"""The files that a configuration names: which there are, and whether they can be used."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from lightspeed_azure.block import Block
+from lightspeed_azure.certificate import certificate_check
+from lightspeed_azure.entra_id_block import AzureEntraIdConfiguration
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.problems import Problem
+from lightspeed_azure.secret_file import SecretFile
+
+CLIENT_SECRET_NAME = "client_secret"  # noqa: S105 - the name of a file
+"""The file in a directory that `client_secret_path` names."""
+
+CERTIFICATE_NAME = "tls-combined.pem"
+"""The file in a directory that `certificate_path` names, as cert-manager calls it."""
+
+FEDERATED_TOKEN_NAME = "azure-identity-token"  # noqa: S105 - the name of a file
+"""The file in a directory that `federated_token_file` names, as AKS calls it."""
 
 
-def check_files(block: Block, given: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield what is wrong with the files that a block names; waits for the disk.
+def secret_file(config: AzureEntraIdConfiguration) -> SecretFile | None:
+    """Return the file that an identity signs in with, or None when it needs none."""
+    if config.client_secret_path:
+        return SecretFile(
+            config.client_secret_path, default_name=CLIENT_SECRET_NAME, key="client_secret_path"
+        )
+    if config.certificate_path:
+        return SecretFile(
+            config.certificate_path,
+            default_name=CERTIFICATE_NAME,
+            key="certificate_path",
+            check=certificate_check(config.certificate_password),
+            binary=True,
+        )
+    if config.federated_token_file:
+        return SecretFile(
+            config.federated_token_file,
+            default_name=FEDERATED_TOKEN_NAME,
+            key="federated_token_file",
+            check=_check_assertion,
+        )
+    return None
 
-    Args:
-        block: a valid block.
-        given: the keys that the operator wrote; other values came from the environment.
-    """
-    del given
-    for key in type(block).model_fields:
-        path = getattr(block, key)
-        if isinstance(path, Path):
-            text = _fault(key, path, block)
-            if text:
-                yield Problem((key,), text)
+
+def check_files(block: Block) -> Iterator[Problem]:
+    """Yield what is wrong with the files that a block names; waits for the disk."""
+    secret = secret_file(block) if isinstance(block, AzureEntraIdConfiguration) else None
+    if secret:
+        try:
+            secret.read_bytes()
+        except InvalidConfigurationError as error:
+            text = str(error).removeprefix(f"{secret.key}: ")
+            yield Problem((secret.key,), text)
+    ca_bundle = getattr(block, "ca_bundle", None)
+    if ca_bundle:
+        fault = _fault(ca_bundle, b"-----BEGIN CERTIFICATE-----")
+        if fault:
+            yield Problem(("ca_bundle",), fault)
+    library = getattr(block, "library_client_config_path", None)
+    if library and getattr(block, "use_as_library_client", False):
+        fault = _fault(library, b"")
+        if fault:
+            yield Problem(("library_client_config_path",), fault)
 
 
-def _fault(key: str, path: Path, block: Block) -> str:
-    """Return what is wrong with one file, or ""."""
-    del block, key
+def _fault(path: Path, contained: bytes) -> str:
+    """Return what is wrong with a plain file, or ""."""
     try:
-        return "" if path.exists() else "there is no such file; correct the path, or create it"
-    except (OSError, InvalidConfigurationError) as error:
-        return f"cannot be read ({type(error).__name__}); check the rights of the file"
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return "there is no such file; correct the path, or create it"
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not a path"
+        return f"cannot be read ({reason}); check its type and its rights"
+    if contained not in content:
+        return "holds no certificate in PEM; give the certificates of the authority's issuer"
+    return ""
+
+
+def _check_assertion(content: bytes) -> None:
+    """Refuse what cannot be a signed JWT: three parts, none empty (RFC 7515)."""
+    parts = content.split(b".")
+    if len(parts) != 3 or not all(parts) or len(content.split()) != 1:
+        raise ValueError("holds no signed JWT, or only part of one; write the assertion into it")

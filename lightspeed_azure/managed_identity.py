@@ -34,12 +34,11 @@ def which_identity(value: Any) -> Any:
     """
     if isinstance(value, ManagedIdentity):
         return value
-    if isinstance(value, str):
-        if value.strip().lower() == "system":
-            return ManagedIdentity()
-        raise ValueError("must be system, or a map with client_id, object_id or resource_id")
+    if isinstance(value, str) and value.strip().lower() == "system":
+        return ManagedIdentity()
     if not isinstance(value, Mapping):
-        raise ValueError("must be system, or a map with client_id, object_id or resource_id")
+        text = "must be system, or a map with client_id, object_id or resource_id"
+        raise ValueError(text)  # noqa: TRY004 - pydantic collects ValueError
     for key in value:
         if key not in _KEYS:
             raise ValueError(unknown_key(key, _KEYS))

@@ -71,7 +71,7 @@ def of_validation(error: ValidationError, known: Iterable[str]) -> list[Problem]
     """Return pydantic's findings as problems, in words that repeat no value."""
     found: list[Problem] = []
     for detail in error.errors(include_url=False, include_input=False):
-        key = tuple(part for part in detail["loc"] if part in known or isinstance(part, int))
+        key = tuple(part for part in detail["loc"] if isinstance(part, int) or part in known)
         if detail["type"] == "extra_forbidden":
             name = detail["loc"][-1]
             found.append(Problem((*key, name), unknown_key(name, known)))

@@ -37,16 +37,15 @@ class Identifier(str):
 
 def plain_text(value: Any) -> str:
     """Return a text without surrounding white space; it must not be empty."""
-    if isinstance(value, SecretStr):
-        value = value.get_secret_value()
-    if not isinstance(value, str):
+    text = value.get_secret_value() if isinstance(value, SecretStr) else value
+    if not isinstance(text, str):
         raise ValueError(f"must be text; {_QUOTES}")  # noqa: TRY004 - pydantic collects ValueError
-    value = value.strip()
-    if not value:
+    text = text.strip()
+    if not text:
         raise ValueError("is empty; give a value, or remove the key")
-    if not value.isprintable():
+    if not text.isprintable():
         raise ValueError("contains a line break or a control character; remove it")
-    return value
+    return text
 
 
 def identifier(value: Any) -> Identifier:
@@ -72,7 +71,7 @@ def boolean(value: Any) -> Any:
 def seconds(value: Any) -> Any:
     """Refuse texts and booleans, which pydantic would take for numbers."""
     if isinstance(value, bool | str):
-        raise ValueError("must be a number of seconds; write it without quotes")
+        raise ValueError("must be a number of seconds; write it without quotes")  # noqa: TRY004
     return value
 
 

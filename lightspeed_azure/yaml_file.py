@@ -1,5 +1,6 @@
 """A YAML file, with the line of every key."""
 
+import io
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,6 +41,12 @@ class YamlFile:
         """Return `file:line` of a key."""
         return f"{self.path}:{self.line_of(key)}"
 
+    def text(self) -> str:
+        """Return the content as YAML, as it is now; comments, order, quotes and anchors survive."""
+        buffer = io.StringIO()
+        _round_trip().dump(self.tree, buffer)
+        return buffer.getvalue()
+
 
 class YamlFileError(Exception):
     """A file cannot be read, or is not YAML.
@@ -69,14 +76,13 @@ def plain(value: Any) -> Any:
 
 def _load(path: Path) -> Any:
     """Parse a file with ruamel.yaml, which keeps positions."""
-    from ruamel.yaml import YAML  # noqa: PLC0415 - 60 ms, and only needed when there is a file
     from ruamel.yaml.constructor import DuplicateKeyError  # noqa: PLC0415
     from ruamel.yaml.error import MarkedYAMLError, YAMLError  # noqa: PLC0415
 
     failure: YamlFileError
     try:
         text = path.read_text(encoding="utf-8")
-        return YAML(typ="rt", pure=True).load(text)
+        return _round_trip().load(text)
     except FileNotFoundError:
         failure = YamlFileError(Problem((), "there is no such file; give its path, or create it"))
     except UnicodeDecodeError:
@@ -87,12 +93,23 @@ def _load(path: Path) -> Any:
         failure = YamlFileError(Problem((), "a key is given twice; keep one"), _line(error))
     except MarkedYAMLError as error:
         # What the parser quotes comes out of the file, and may be a secret without quotation marks.
-        what = re.sub(r"['\"].{2,}['\"]", "…", str(error.problem or "cannot be parsed"), flags=re.DOTALL)
+        what = re.sub(
+            r"['\"].{2,}['\"]", "…", str(error.problem or "cannot be parsed"), flags=re.DOTALL
+        )
         text = f"is not valid YAML: {what}; put values with special characters in quotes"
         failure = YamlFileError(Problem((), text), _line(error))
     except (YAMLError, ValueError):
         failure = YamlFileError(Problem((), "is not valid YAML; check its encoding"))
     raise failure
+
+
+def _round_trip() -> Any:
+    from ruamel.yaml import YAML  # noqa: PLC0415 - 60 ms, and only needed when there is a file
+
+    yaml = YAML(typ="rt", pure=True)
+    yaml.preserve_quotes = True
+    yaml.width = 4096  # a long line stays one
+    return yaml
 
 
 def _line(error: Any) -> int | None:
