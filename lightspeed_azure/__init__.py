@@ -1,1 +1,96 @@
-"""Azure Entra ID tokens, always fresh, on every Llama Stack inference request."""
+"""Azure Entra ID tokens, always fresh, on every Llama Stack inference request.
+
+One request through the house::
+
+    endpoint          client: ClientDep                                   fastapi.py
+                      client.chat.completions.create(model="azure/gpt-4o-mini", …)
+      client.request()  is this an inference call for a remote::azure model?
+                                                    clients.py, inference_call.py, stack_catalog.py
+                        identity.aheader()                                identity.py
+                          cache.aget()                                    token_cache.py
+                            fresh  → the token, at once
+                            stale  → the token, at once; one renewal runs behind
+                            expired→ join the one renewal under way, for at most `deadline` s
+                              source(attempt)                             credentials.py → azure-identity
+                        {azure_api_key, azure_api_base} as one header     provider_data.py
+                        sent to the configured origin only                pinned_transport.py
+      Llama Stack → Azure OpenAI, Authorization: Bearer <token>
+      401?            cache.invalidate(that token); one renewal; once more, if nothing was streamed yet
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lightspeed_azure.client_holder import AsyncLlamaStackClientHolder
+    from lightspeed_azure.config import (
+        AzureEntraIdConfiguration,
+        Configuration,
+        LlamaStackConfiguration,
+        load_configuration,
+    )
+    from lightspeed_azure.enrichment import enrich_azure_entra_id_inference, generate_configuration
+    from lightspeed_azure.errors import (
+        CredentialRejectedError,
+        InvalidConfigurationError,
+        LightspeedAzureError,
+        ProviderDataError,
+        StackUnavailableError,
+        TokenError,
+        TokenUnavailableError,
+    )
+    from lightspeed_azure.manager import AzureEntraIDManager
+
+__all__ = [
+    "AsyncLlamaStackClientHolder",
+    "AzureEntraIDManager",
+    "AzureEntraIdConfiguration",
+    "Configuration",
+    "CredentialRejectedError",
+    "InvalidConfigurationError",
+    "LightspeedAzureError",
+    "LlamaStackConfiguration",
+    "ProviderDataError",
+    "StackUnavailableError",
+    "TokenError",
+    "TokenUnavailableError",
+    "enrich_azure_entra_id_inference",
+    "generate_configuration",
+    "load_configuration",
+]
+
+_HOMES = {
+    "client_holder": ("AsyncLlamaStackClientHolder",),
+    "config": (
+        "AzureEntraIdConfiguration",
+        "Configuration",
+        "LlamaStackConfiguration",
+        "load_configuration",
+    ),
+    "enrichment": ("enrich_azure_entra_id_inference", "generate_configuration"),
+    "errors": (
+        "CredentialRejectedError",
+        "InvalidConfigurationError",
+        "LightspeedAzureError",
+        "ProviderDataError",
+        "StackUnavailableError",
+        "TokenError",
+        "TokenUnavailableError",
+    ),
+    "manager": ("AzureEntraIDManager",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for (PEP 562), so that the command starts fast."""
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415 - only here
+
+    value = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,77 @@
+# make demo    a real Llama Stack, answering through tokens that expire; no Azure account needed
+# make test    lint, types, and all tests, on every supported Python found here
+#
+# Needs make and Python 3.12 or newer. uv is installed into .uv-bootstrap when it is missing.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+UV := $(shell command -v uv 2>/dev/null || echo $(CURDIR)/.uv-bootstrap/bin/uv)
+PYTHON_VERSIONS := 3.12 3.13
+
+# The caller's virtual environment and Python are none of ours.
+unexport VIRTUAL_ENV
+unexport PYTHONPATH
+
+# $(call env,3.13): the environment variables that make uv use that Python, and its own folder.
+env = UV_PYTHON=$(1) UV_PROJECT_ENVIRONMENT=$(CURDIR)/.venv-$(1)
+# The supported Pythons that are on this machine; the first is used for what needs only one.
+found = $(shell for v in $(PYTHON_VERSIONS); do $(UV) python find --no-python-downloads $$v >/dev/null 2>&1 && echo $$v; done)
+
+.PHONY: help
+help:
+	@sed -n 's/^# //p' Makefile | head -3
+
+$(CURDIR)/.uv-bootstrap/bin/uv:
+	@echo "uv is missing; installing it into .uv-bootstrap"
+	@python3 -m venv .uv-bootstrap
+	@.uv-bootstrap/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
+
+.PHONY: python
+python: $(UV)
+	@test -n "$(found)" || { echo "No Python $(PYTHON_VERSIONS) found; install one of them" >&2; exit 2; }
+
+.PHONY: demo
+demo: python
+	@version=$(firstword $(found)); \
+	$(call env,$$version) $(UV) sync --quiet --locked --extra demo --inexact; \
+	exec $(CURDIR)/.venv-$$version/bin/lightspeed-azure demo $(ARGS)
+
+.PHONY: sync
+sync: python
+	@for version in $(found); do $(call env,$$version) $(UV) sync --quiet --locked --all-extras; done
+
+.PHONY: lint
+lint: sync
+	@bin=$(CURDIR)/.venv-$(firstword $(found))/bin; \
+	$$bin/ruff check .; $$bin/ruff format --check .; $$bin/mypy
+
+.PHONY: format
+format: sync
+	@bin=$(CURDIR)/.venv-$(firstword $(found))/bin; $$bin/ruff check --fix .; $$bin/ruff format .
+
+.PHONY: test
+test: lint
+	@for version in $(found); do \
+	  echo "== Python $$version"; \
+	  $(CURDIR)/.venv-$$version/bin/pytest -q -m 'not soak and not azure' $(ARGS); \
+	done
+
+.PHONY: soak
+soak: sync
+	@$(CURDIR)/.venv-$(firstword $(found))/bin/pytest -q -m soak --timeout 3600 $(ARGS)
+
+# Asks the real Azure: AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_CLIENT_SECRET, AZURE_API_BASE, and
+# AZURE_DEPLOYMENT (gpt-4o-mini when unset).
+.PHONY: test-azure
+test-azure: sync
+	@$(CURDIR)/.venv-$(firstword $(found))/bin/pytest -q -m azure $(ARGS)
+
+.PHONY: bench
+bench: sync
+	@for file in tests/benchmarks/*.py; do $(CURDIR)/.venv-$(firstword $(found))/bin/python $$file; done
+
+.PHONY: clean
+clean:
+	@rm -rf .venv .venv-* .uv-bootstrap dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

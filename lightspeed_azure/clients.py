@@ -1,0 +1,225 @@
+"""The clients of the stack, taught to carry the current token.
+
+The only file that knows the client generations. Today: llama-stack-client 0.7 as the client of a
+server (service mode), and llama-stack 0.7 inside the process (library mode). Another generation
+adds a class with the same five methods as these two, and its line in `connect` or `start`.
+"""
+
+import asyncio
+import copy
+import functools
+import os
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import httpx
+from llama_stack_client import AsyncLlamaStackClient, DefaultAsyncHttpxClient
+
+from lightspeed_azure.config import LlamaStackConfiguration
+from lightspeed_azure.errors import InvalidConfigurationError
+from lightspeed_azure.inference_call import Call, Calls
+from lightspeed_azure.pinned_transport import check_origin, pinned_transport
+from lightspeed_azure.provider_data import LLAMA_STACK_HEADER, encode, split, strip
+from lightspeed_azure.stack_catalog import AZURE_PROVIDER_TYPE, Listing
+
+if TYPE_CHECKING:
+    type LibraryClient = Any  # llama-stack is an optional part and ships no types
+
+type Ask = Callable[[], Awaitable[Listing]]
+type MakeCalls = Callable[[Ask], Calls]
+"""Given a way to ask the stack what it serves, return what decides about its requests."""
+
+CONNECTIONS = httpx.Limits(max_connections=1000, max_keepalive_connections=100)
+"""httpx's 100 would let the 101st concurrent stream wait for another one to end."""
+
+_sending: ContextVar[Call | None] = ContextVar("lightspeed_azure_sending", default=None)
+
+
+def connect(config: LlamaStackConfiguration, make_calls: MakeCalls) -> "ServiceClient":
+    """Return the client of a Llama Stack server; sends nothing.
+
+    Raises:
+        InvalidConfigurationError: the URL is missing, or is plain HTTP to another machine.
+    """
+    if not config.url:
+        raise InvalidConfigurationError("llama_stack.url: missing; write https://host:port")
+    origin = check_origin(config.url, allow_insecure=config.allow_insecure)
+    transport = pinned_transport(origin, limits=CONNECTIONS, ca_bundle=config.ca_bundle)
+    client = ServiceClient(
+        base_url=config.url,
+        api_key=config.api_key.get_secret_value() if config.api_key else None,
+        timeout=config.timeout,
+        http_client=DefaultAsyncHttpxClient(timeout=config.timeout, transport=transport),
+    )
+    client.calls = make_calls(functools.partial(_listing, client))
+    return client
+
+
+async def start(run_config: Path, make_calls: MakeCalls) -> "LibraryClient":
+    """Return a client with a whole Llama Stack inside, started from its configuration file.
+
+    Importing llama-stack takes seconds: that happens on another thread.
+
+    Raises:
+        InvalidConfigurationError: llama-stack is not installed.
+        Exception: whatever keeps the stack from starting.
+    """
+    # With its console log each 400 or 401 is drawn as a picture of the stack, for seconds.
+    os.environ.setdefault("LLAMA_STACK_LOG_FORMAT", "json")
+    client = await asyncio.to_thread(lambda: _library_class()(str(run_config)))
+    await client.initialize()
+    client.calls = make_calls(functools.partial(_listing, client))
+    return client
+
+
+class ServiceClient(AsyncLlamaStackClient):
+    """`AsyncLlamaStackClient` whose inference requests carry the token of the moment they are sent.
+
+    `copy()` and `with_options()` keep that, and share the connections.
+    """
+
+    calls: Calls
+
+    def __init__(self, **options: Any) -> None:
+        # The constructor writes into the headers it is given; two clients must not share them.
+        options["default_headers"] = dict(options.get("default_headers") or {})
+        super().__init__(**options)
+
+    def copy(self, **options: Any) -> Self:
+        """Return a client with other options, on the same connections."""
+        client = super().copy(**options)
+        client.calls = self.calls
+        return client
+
+    with_options = copy
+
+    def carrying(self, data: dict[str, Any]) -> Self:
+        """Return a new client whose default headers show this provider data."""
+        rest, _ = split(self._custom_headers)
+        return self.copy(set_default_headers={**rest, LLAMA_STACK_HEADER: encode(data)})
+
+    def carried(self) -> list[str]:
+        """Return the provider data in the default headers, as text."""
+        return split(self._custom_headers)[1]
+
+    async def request(self, cast_to: Any, options: Any, **stream: Any) -> Any:  # type: ignore[override]
+        """Send a request; once more with a new token where Azure refused the first."""
+        call = await self.calls.of(
+            options.method,
+            options.url,
+            _body(options),
+            default_data=self.carried(),
+            call_data=split(_headers(options))[1],
+            stream=stream.get("stream", False),
+        )
+        return await call.sent_by(lambda: self._send(call, cast_to, options, stream))
+
+    async def _send(self, call: Call, cast_to: Any, options: Any, stream: dict[str, Any]) -> Any:
+        before = _sending.set(call)
+        try:
+            return await super().request(cast_to, options, **stream)
+        finally:
+            _sending.reset(before)
+
+    async def _prepare_request(self, request: httpx.Request) -> None:
+        """Put the token on; called for each attempt, after the request was logged."""
+        call = _sending.get()
+        if call is not None:
+            strip(request.headers)
+            header = await call.header()
+            if header is not None:
+                request.headers[LLAMA_STACK_HEADER] = header
+
+    async def shutdown(self) -> None:
+        """Close the connections, those of every copy too."""
+        await self.close()
+
+
+@functools.cache
+def _library_class() -> Any:
+    """Return the library client's class; llama-stack is imported here, and only here."""
+    try:
+        from llama_stack.core.library_client import (  # noqa: PLC0415 - optional, and slow
+            AsyncLlamaStackAsLibraryClient,
+        )
+    except ModuleNotFoundError as error:
+        raise InvalidConfigurationError(
+            f"Library mode needs {error.name}, which is not installed; "
+            "pip install 'lightspeed-azure[llama-stack]', or use llama_stack.url"
+        ) from None
+
+    class LibraryClient(AsyncLlamaStackAsLibraryClient):  # type: ignore[misc]
+        """The stack inside the process; its inference requests carry the current token."""
+
+        calls: Calls
+
+        def copy(self, **options: Any) -> Self:
+            """Return a client on the same stack; takes `provider_data` only."""
+            client = copy.copy(self)
+            for name in [n for n in vars(client) if _is_cached(type(client), n)]:
+                delattr(client, name)  # resources that would speak through the other client
+            client.provider_data = options.pop("provider_data", self.provider_data)
+            if options:
+                raise TypeError(f"In library mode a copy cannot change {sorted(options)}")
+            return client
+
+        with_options = copy
+
+        def carrying(self, data: dict[str, Any]) -> Self:
+            """Return a new client whose `provider_data` shows this."""
+            return self.copy(provider_data=dict(data))
+
+        def carried(self) -> list[str]:
+            """Return the client's provider data, as text."""
+            return [encode(self.provider_data)] if self.provider_data else []
+
+        async def request(self, cast_to: Any, options: Any, **stream: Any) -> Any:
+            """Call the stack; once more with a new token where Azure refused the first."""
+            call = await self.calls.of(
+                options.method,
+                options.url,
+                _body(options),
+                default_data=self.carried(),
+                call_data=split(_headers(options))[1],
+                stream=stream.get("stream", False),
+            )
+            return await call.sent_by(lambda: self._send(call, cast_to, options, stream))
+
+        async def _send(self, call: Call, cast_to: Any, options: Any, stream: Any) -> Any:
+            header = await call.header()
+            options = options.model_copy()
+            options.headers = split(_headers(options))[0]
+            options.headers[LLAMA_STACK_HEADER] = header or "{}"
+            return await super().request(cast_to, options, **stream)
+
+    return LibraryClient
+
+
+async def _listing(client: Any) -> Listing:
+    """Ask the stack what it serves, without a token: with one it would ask Azure in turn."""
+    models, providers = await asyncio.gather(client.models.list(), client.providers.list())
+    return Listing(
+        models={
+            model.id: str((model.custom_metadata or {}).get("provider_id", "")) for model in models
+        },
+        azure_providers={
+            provider.provider_id: provider.config.get("base_url") or None
+            for provider in providers
+            if provider.provider_type == AZURE_PROVIDER_TYPE
+        },
+    )
+
+
+def _body(options: Any) -> Any:
+    body = options.json_data
+    return {**body, **options.extra_json} if body and options.extra_json else body
+
+
+def _headers(options: Any) -> dict[str, Any]:
+    return dict(options.headers) if isinstance(options.headers, dict) else {}
+
+
+def _is_cached(kind: type, name: str) -> bool:
+    return isinstance(getattr(kind, name, None), functools.cached_property)

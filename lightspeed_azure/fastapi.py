@@ -1,0 +1,160 @@
+"""FastAPI: a lifespan that owns the manager and the client, and a dependency that hands it out."""
+
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, HTTPException, Request
+
+from lightspeed_azure.client_holder import AsyncLlamaStackClientHolder
+from lightspeed_azure.config import (
+    Configuration,
+    configuration_from_mapping,
+    load_configuration,
+)
+from lightspeed_azure.errors import (
+    InvalidConfigurationError,
+    LightspeedAzureError,
+    ProviderDataError,
+    StackUnavailableError,
+    TokenError,
+)
+from lightspeed_azure.manager import AzureEntraIDManager
+
+_logger = logging.getLogger(__name__)
+
+STATE_KEY = "lightspeed_azure"
+"""The key of this package's part of the lifespan state."""
+
+RETRY_AFTER = 5
+"""Seconds to name in Retry-After where nothing better is known."""
+
+type Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, Any] | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What one application holds: its manager and its client holder."""
+
+    manager: AzureEntraIDManager
+    holder: AsyncLlamaStackClientHolder
+
+    def readiness(self) -> dict[str, Any]:
+        """Return whether a question could be answered now, as far as memory knows, and why.
+
+        `ready` is true when a usable token is at hand or none was needed yet. Never waits, asks
+        nobody, and holds no secret: fit for a probe's answer.
+        """
+        tokens = self.manager.status()
+        usable = all(token.zone in {"fresh", "stale"} or not token.last_error for token in tokens)
+        return {
+            "ready": usable and self.holder.is_loaded,
+            "tokens": [asdict(token) for token in tokens],
+        }
+
+
+def lifespan(
+    config: Configuration | Mapping[str, Any] | str | Path | None = None,
+    *,
+    inner: Lifespan | None = None,
+    process_wide: bool = False,
+) -> Callable[[FastAPI], AbstractAsyncContextManager[dict[str, Any]]]:
+    """Return a lifespan for `FastAPI(lifespan=…)` that owns the client and its tokens.
+
+    Start-up asks Entra ID and Azure for nothing (but in the background, with `prefetch`), and
+    succeeds when they or the stack are down; the first query tries again. The instances live in the
+    lifespan state, so two applications in one process stay apart.
+
+    Args:
+        config: a configuration or its mapping, or the file that holds it; None means the file that
+            LIGHTSPEED_STACK_CONFIG_PATH names, or lightspeed-stack.yaml.
+        inner: the application's own lifespan, run inside; its state is kept.
+        process_wide: also let `AzureEntraIDManager()` and `AsyncLlamaStackClientHolder()` be these
+            instances while the application runs.
+
+    Raises:
+        InvalidConfigurationError: at start-up, when the configuration cannot work.
+    """
+
+    @asynccontextmanager
+    async def run(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+        loaded = _configuration(config)
+        if loaded.llama_stack is None:
+            raise InvalidConfigurationError(
+                "llama_stack: missing; name the stack's url, or set use_as_library_client"
+            )
+        async with AsyncExitStack() as stack:
+            manager = AzureEntraIDManager.isolated(loaded.azure_entra_id)
+            stack.callback(manager.close)
+            holder = AsyncLlamaStackClientHolder.isolated(manager=manager)
+            stack.push_async_callback(holder.close)
+            if process_wide:
+                stack.enter_context(AzureEntraIDManager.replaced(manager))
+                stack.enter_context(AsyncLlamaStackClientHolder.replaced(holder))
+            try:
+                await holder.load(loaded.llama_stack)
+            except StackUnavailableError as error:
+                _logger.warning("%s; the first query tries again", error)
+            state = dict(await stack.enter_async_context(inner(app)) or {}) if inner else {}
+            yield {**state, STATE_KEY: Runtime(manager, holder)}
+
+    return run
+
+
+def runtime(request: Request) -> Runtime:
+    """Return the application's manager and holder.
+
+    Raises:
+        RuntimeError: the application was made without `lifespan`.
+    """
+    found = getattr(request.state, STATE_KEY, None)
+    if found is None:
+        raise RuntimeError(
+            "No lightspeed_azure in the lifespan state; make the application with "
+            "FastAPI(lifespan=lightspeed_azure.fastapi.lifespan(…)), and its TestClient in a with block"
+        )
+    return found  # type: ignore[no-any-return]
+
+
+async def client(
+    runtime: Annotated[Runtime, Depends(runtime)],
+) -> AsyncIterator[Any]:
+    """Give an endpoint the Llama Stack client, and start a renewal that is due, behind.
+
+    A typed error of this package that leaves the endpoint becomes a 503 problem document with
+    Retry-After (400 for the caller's own provider data).
+    """
+    runtime.manager.renew_if_due()
+    try:
+        yield await runtime.holder.ensure_loaded()
+    except LightspeedAzureError as error:
+        raise problem(error) from error
+
+
+ClientDep = Annotated[Any, Depends(client)]
+"""An endpoint's parameter: `client: ClientDep`."""
+
+RuntimeDep = Annotated[Runtime, Depends(runtime)]
+"""An endpoint's parameter that gives the manager and the holder, for a readiness probe."""
+
+
+def problem(error: LightspeedAzureError) -> HTTPException:
+    """Return the HTTP error for a typed error: application/problem+json (RFC 9457), no secrets."""
+    headers = {"Content-Type": "application/problem+json"}
+    if isinstance(error, ProviderDataError):
+        return HTTPException(400, str(error), headers)
+    retry_after = RETRY_AFTER
+    if isinstance(error, TokenError | StackUnavailableError) and error.retry_after is not None:
+        retry_after = max(1, round(error.retry_after))
+    return HTTPException(503, str(error), headers | {"Retry-After": str(retry_after)})
+
+
+def _configuration(config: Configuration | Mapping[str, Any] | str | Path | None) -> Configuration:
+    if isinstance(config, Configuration):
+        return config
+    if isinstance(config, Mapping):
+        return configuration_from_mapping(config)
+    return load_configuration(config)

@@ -1,0 +1,152 @@
+"""One request to the stack, and what provider data it carries each time it is sent."""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
+
+from lightspeed_azure.errors import InvalidConfigurationError
+from lightspeed_azure.identity import Identity
+from lightspeed_azure.manager import AzureEntraIDManager
+from lightspeed_azure.provider_data import encode, merge, parse, parse_default
+from lightspeed_azure.refusal import is_azure_refusal
+from lightspeed_azure.stack_catalog import StackCatalog
+from lightspeed_azure.token_cache import Token
+
+INFERENCE_PATHS = (
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/responses",
+    "/v1/messages",
+)
+"""The calls that reach a model (llama_stack_api 0.7, ogx_api 1.x); nothing else gets a token."""
+
+STREAM_MIN_REMAINING = 60.0
+"""Seconds of life that a token should have left when a stream starts with it."""
+
+_OURS = ("azure_api_key", "azure_api_base")
+
+
+class Call:
+    """A request that carries no token: the caller's own provider data only."""
+
+    def __init__(self, data: Mapping[str, Any]) -> None:
+        self.data = data
+
+    async def header(self) -> str | None:
+        """Return the provider-data header's value as of now; None for no header."""
+        return encode(self.data) if self.data else None
+
+    async def sent_by[Answer](self, send: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Send the request; `send` asks for `header()` each time."""
+        return await send()
+
+
+class AzureCall(Call):
+    """An inference request for a `remote::azure` model: it carries the token of the moment."""
+
+    def __init__(
+        self, data: Mapping[str, Any], identity: Identity, base_url: str, min_remaining: float
+    ) -> None:
+        super().__init__(data)
+        self._identity = identity
+        self._base_url = base_url
+        self._min_remaining = min_remaining
+        self._sent: Token | None = None
+
+    async def header(self) -> str:
+        """Return the header's value with a valid token; waits only where none is at hand.
+
+        Raises:
+            TokenError: no token can be had; the request must not be sent.
+        """
+        token, value = await self._identity.aheader(
+            self._base_url, min_remaining=self._min_remaining
+        )
+        self._sent = token
+        return encode(merge((self.data, parse(value)))) if self.data else value
+
+    async def sent_by[Answer](self, send: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Send the request; where Azure refuses the token, once more with a new one.
+
+        Raises:
+            TokenError: no token can be had.
+            Exception: what the stack's client raises.
+        """
+        try:
+            return await send()
+        except Exception as error:
+            if self._sent is None or not is_azure_refusal(error):
+                raise
+            self._identity.cache.invalidate(self._sent.secret)
+        return await send()
+
+
+class Calls:
+    """Tells which call a request is. One for each client holder.
+
+    Args:
+        manager: returns the manager whose identities sign in.
+        catalog: knows which provider serves a model.
+    """
+
+    def __init__(
+        self, manager: Callable[[], AzureEntraIDManager], catalog: StackCatalog
+    ) -> None:
+        self._manager = manager
+        self._catalog = catalog
+
+    async def of(
+        self,
+        method: str,
+        path: str,
+        body: object,
+        *,
+        default_data: Iterable[str],
+        call_data: Iterable[str],
+        stream: bool,
+    ) -> Call:
+        """Return the call that a request makes.
+
+        Args:
+            method: the HTTP method.
+            path: the path below the stack's URL.
+            body: the JSON body, where there is one.
+            default_data: the client's own provider data; what is not a JSON object counts as none.
+            call_data: the provider data given for this one request.
+            stream: whether the answer is streamed.
+
+        Raises:
+            ProviderDataError: `call_data` is not a JSON object.
+            InvalidConfigurationError: the model's provider has no base_url.
+        """
+        defaults = merge(parse_default(value) for value in default_data)
+        own = merge(parse(value) for value in call_data)
+        manager = self._manager()
+        if not manager.is_entra_id_configured:
+            return Call(merge((defaults, own)))
+        data = merge((_without_ours(defaults), own))
+        model = _model(method, path, body)
+        if model is None:
+            return Call(data)
+        provider = await self._catalog.provider_of(model)
+        identity = provider and manager.find_identity(provider.provider_id)
+        if provider is None or identity is None:
+            return Call(data)
+        base_url = provider.base_url or manager.azure_base_url
+        if base_url is None:
+            raise InvalidConfigurationError(
+                f"Provider {provider.provider_id!r} has no base_url; the stack takes no token "
+                "without one: add config.base_url to the provider"
+            )
+        return AzureCall(data, identity, base_url, STREAM_MIN_REMAINING if stream else 0.0)
+
+
+def _without_ours(defaults: Mapping[str, Any]) -> dict[str, Any]:
+    return {field: value for field, value in defaults.items() if field not in _OURS}
+
+
+def _model(method: str, path: str, body: object) -> str | None:
+    if method.upper() != "POST" or not path.partition("?")[0].rstrip("/").endswith(INFERENCE_PATHS):
+        return None
+    model = body.get("model") if isinstance(body, Mapping) else None
+    return model if isinstance(model, str) else None

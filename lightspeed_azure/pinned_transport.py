@@ -1,0 +1,85 @@
+"""An httpx transport that lets provider data go to one origin only.
+
+httpx strips `Authorization` on a cross-origin redirect and forwards every other header, and its
+redirects run inside an `httpx.Auth` flow: only below it, in the transport, is every hop seen.
+"""
+
+import ipaddress
+import ssl
+import urllib.request
+from pathlib import Path
+
+import httpx
+
+from lightspeed_azure.errors import InvalidConfigurationError
+from lightspeed_azure.provider_data import strip
+
+
+class PinnedTransport(httpx.AsyncBaseTransport):
+    """Sends each request on, without provider data where it leaves the one origin.
+
+    Args:
+        origin: the stack's URL; scheme, host and port count.
+        inner: what sends.
+    """
+
+    def __init__(self, origin: httpx.URL, inner: httpx.AsyncBaseTransport) -> None:
+        self._origin = _origin(origin)
+        self._inner = inner
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send one hop of a request."""
+        if _origin(request.url) != self._origin:
+            strip(request.headers)
+        return await self._inner.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._inner.aclose()
+
+
+def check_origin(url: str, *, allow_insecure: bool, where: str = "llama_stack.url") -> httpx.URL:
+    """Return the URL, if tokens may go to it.
+
+    Raises:
+        InvalidConfigurationError: not http or https, or plain HTTP to another machine.
+    """
+    try:
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, TypeError):
+        raise InvalidConfigurationError(f"{where}: not a URL; write https://host:port") from None
+    if parsed.scheme not in {"http", "https"} or not parsed.host:
+        raise InvalidConfigurationError(f"{where}: not an http(s) URL; write https://host:port")
+    if parsed.scheme == "http" and not allow_insecure and not is_loopback(parsed.host):
+        raise InvalidConfigurationError(
+            f"{where}: plain HTTP would show tokens to everyone between here and {parsed.host}; "
+            "use https, or set allow_insecure: true where the network protects it"
+        )
+    return parsed
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host name or address is this machine's own loopback."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def pinned_transport(
+    origin: httpx.URL, *, limits: httpx.Limits, ca_bundle: Path | None = None
+) -> PinnedTransport:
+    """Return a transport to one origin, through the proxy that the environment names for it."""
+    verify = ssl.create_default_context(cafile=ca_bundle) if ca_bundle else True
+    proxy = None
+    if not is_loopback(origin.host) and not urllib.request.proxy_bypass(origin.host):
+        proxies = urllib.request.getproxies()
+        proxy = proxies.get(origin.scheme) or proxies.get("all")
+    inner = httpx.AsyncHTTPTransport(verify=verify, limits=limits, proxy=proxy)
+    return PinnedTransport(origin, inner)
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    return (url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme))

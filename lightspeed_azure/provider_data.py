@@ -1,0 +1,95 @@
+"""Provider data: what a request tells the stack about one provider, as JSON in one header.
+
+The only file that spells a header name. Llama Stack reads only `X-LlamaStack-Provider-Data`, OGX
+only `X-OGX-Provider-Data` (llama_stack/core/request_headers.py 0.7, ogx/core/request_headers.py
+1.x). `remote::azure` needs both fields, or the stack drops *all* provider data.
+"""
+
+import json
+import logging
+from collections.abc import Iterable, Mapping, MutableMapping
+from typing import Any
+
+from pydantic import SecretStr
+
+from lightspeed_azure.errors import ProviderDataError
+
+LLAMA_STACK_HEADER = "X-LlamaStack-Provider-Data"
+OGX_HEADER = "X-OGX-Provider-Data"
+PROVIDER_DATA_HEADERS = (LLAMA_STACK_HEADER, OGX_HEADER)
+
+_NAMES = frozenset(name.lower() for name in PROVIDER_DATA_HEADERS)
+_logger = logging.getLogger(__name__)
+
+
+def azure_provider_data(token: SecretStr, base_url: str) -> dict[str, str]:
+    """Return the fields that `remote::azure` reads; the one place where a token becomes text.
+
+    Args:
+        token: the current Entra ID token.
+        base_url: the provider's `base_url`; must be a URL, but is not used for routing.
+    """
+    return {"azure_api_key": token.get_secret_value(), "azure_api_base": base_url}
+
+
+def encode(data: Mapping[str, Any]) -> str:
+    """Return the header's value: JSON in ASCII, so that no value can break out of the header."""
+    return json.dumps(data)
+
+
+def parse_default(value: str) -> dict[str, Any]:
+    """Return a client's default provider data; one that is not a JSON object becomes `{}`, warned."""
+    try:
+        return parse(value)
+    except ProviderDataError:
+        _logger.warning("Default provider data is not a JSON object; it is not sent")
+        return {}
+
+
+def parse(value: str) -> dict[str, Any]:
+    """Return the object that a header value holds.
+
+    Raises:
+        ProviderDataError: it is not a JSON object; the text never shows the value.
+    """
+    try:
+        data = json.loads(value)
+    except ValueError:
+        data = None
+    if not isinstance(data, dict):
+        raise ProviderDataError(
+            "The provider data given for this request is not a JSON object; "
+            f'send {LLAMA_STACK_HEADER} as {{"field": "value", …}}'
+        )
+    return data
+
+
+def is_provider_data(name: str) -> bool:
+    """Return whether a header of this name, in any letter case, carries provider data."""
+    return name.lower() in _NAMES
+
+
+def split(headers: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return the headers without provider data, and the provider data's values in their order."""
+    rest: dict[str, Any] = {}
+    values: list[str] = []
+    for name, value in headers.items():
+        if not is_provider_data(name):
+            rest[name] = value
+        elif isinstance(value, str):
+            values.append(value)
+    return rest, values
+
+
+def strip(headers: MutableMapping[str, str]) -> None:
+    """Remove provider data, however it is spelled."""
+    for name in [name for name in headers if is_provider_data(name)]:
+        del headers[name]
+
+
+def merge(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return one object; where two parts name one field, the later part wins."""
+    merged: dict[str, Any] = {}
+    for part in parts:
+        merged.update(part)
+    return merged

@@ -1,0 +1,110 @@
+"""One real Llama Stack server and one set of emulators for all integration tests."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+
+import pytest
+from integration_support import EXAMPLE, entra_block
+
+from lightspeed_azure import (
+    AsyncLlamaStackClientHolder,
+    AzureEntraIDManager,
+    LlamaStackConfiguration,
+)
+from lightspeed_azure.demo.processes import free_port, server
+from lightspeed_azure.emulators import Emulators
+
+MODES = ("service", "library")
+
+
+@pytest.fixture(scope="session")
+def session_emulators() -> Iterator[Emulators]:
+    """The emulators that the stack server knows; their ports stay the same all session."""
+    with Emulators() as emulators:
+        yield emulators
+
+
+@pytest.fixture
+def emulators(session_emulators: Emulators) -> Iterator[Emulators]:
+    """The emulators as new: no faults, tokens that live an hour, counters at nought."""
+    session_emulators.reset()
+    yield session_emulators
+    session_emulators.reset()
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AZURE_")]:
+            patch.delenv(name)
+        for name, value in values.items():
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.fixture(scope="session")
+def stack_environment(
+    session_emulators: Emulators, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """What a stack is given: the Azure endpoint, a folder to write to, and no key."""
+    folder = tmp_path_factory.mktemp("stack")
+    with _environment(
+        {
+            "AZURE_API_BASE": session_emulators.azure.base_url,
+            "SQLITE_STORE_DIR": str(folder),
+            "LLAMA_STACK_LOG_FORMAT": "json",
+        }
+    ):
+        yield
+
+
+@pytest.fixture(scope="session")
+def stack_url(
+    stack_environment: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """A real Llama Stack in a process of its own."""
+    url = f"http://127.0.0.1:{free_port()}"
+    folder = tmp_path_factory.mktemp("server")
+    with asyncio.Runner() as runner:
+        running = server(
+            ["llama", "stack", "run", str(EXAMPLE / "run.yaml"), "--port", url.rpartition(":")[2]],
+            health=f"{url}/v1/health",
+            folder=folder,
+            environment=dict(os.environ) | {"SQLITE_STORE_DIR": str(folder)},
+            log=folder / "stack.log",
+        )
+        runner.run(running.__aenter__())
+        yield url
+        runner.run(running.__aexit__(None, None, None))
+
+
+@pytest.fixture(params=MODES)
+def stack_config(request: pytest.FixtureRequest) -> LlamaStackConfiguration:
+    """How the stack is reached: as a server, or inside this process."""
+    if request.param == "service":
+        return LlamaStackConfiguration(url=request.getfixturevalue("stack_url"))
+    request.getfixturevalue("stack_environment")
+    return LlamaStackConfiguration(
+        use_as_library_client=True, library_client_config_path=EXAMPLE / "run.yaml"
+    )
+
+
+@pytest.fixture
+def manager(emulators: Emulators) -> Iterator[AzureEntraIDManager]:
+    """A manager that signs in at the emulator with a client secret."""
+    instance = AzureEntraIDManager.isolated(entra_block(emulators))
+    yield instance
+    instance.close()
+
+
+@pytest.fixture
+async def holder(
+    manager: AzureEntraIDManager, stack_config: LlamaStackConfiguration
+) -> AsyncIterator[AsyncLlamaStackClientHolder]:
+    """A holder with its client loaded, in each mode."""
+    instance = AsyncLlamaStackClientHolder.isolated(manager=manager)
+    await instance.load(stack_config)
+    yield instance
+    await instance.close()

@@ -1,0 +1,47 @@
+"""What the integration tests share: questions, and the configuration of an identity."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from lightspeed_azure.emulators import Emulators
+
+MODEL = "azure/gpt-4o-mini"
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "service"
+
+
+def entra_block(emulators: Emulators) -> dict[str, object]:
+    """Return the azure_entra_id block for the emulator's default application."""
+    return {
+        "tenant_id": emulators.entra.tenant_id,
+        "client_id": emulators.entra.application.client_id,
+        "client_secret": emulators.entra.application.client_secret,
+        "authority_host": emulators.entra.authority,
+        "ca_bundle": emulators.ca_bundle,
+    }
+
+
+async def ask(client: Any, question: str, model: str = MODEL) -> str:
+    """Ask a plain question."""
+    answer = await client.chat.completions.create(
+        model=model, messages=[{"role": "user", "content": question}]
+    )
+    return str(answer.choices[0].message.content)
+
+
+async def ask_streaming(client: Any, question: str, model: str = MODEL) -> str:
+    """Ask a question and put its streamed answer together."""
+    chunks = await client.chat.completions.create(
+        model=model, messages=[{"role": "user", "content": question}], stream=True
+    )
+    return "".join(
+        [choice.delta.content or "" async for chunk in chunks for choice in chunk.choices]
+    )
+
+
+def broken_run_config() -> Path:
+    """Return a run.yaml that no stack starts from."""
+    path = Path(tempfile.mkdtemp()) / "run.yaml"
+    path.write_text("version: 2\napis: [inference]\nproviders:\n  inference:\n    - provider_id: x\n")
+    return path
