@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from lightspeed_azure.errors import TokenError
 from lightspeed_azure.held_token import MARGIN, Held
+from lightspeed_azure.holding import Reception
 
 type Line = Callable[[], None]
 """Writes one line; called when no lock is held, because a handler may take its time."""
@@ -21,25 +22,6 @@ class RenewalLog:
         self._logger = logger
         self._name = name
         self._level = logging.INFO
-
-    def renewed(self, held: Held, now: tuple[float, float]) -> Line:
-        """A new token: one line, which says so when it ends a series of failures."""
-        return self._succeeded("renewed", held, now)
-
-    def unchanged(self, held: Held, now: tuple[float, float]) -> Line:
-        """The source stands by the token in hand."""
-        return self._succeeded("confirmed, unchanged", held, now)
-
-    def returned(self, held: Held, now: tuple[float, float]) -> Line:
-        """The source gives back a token that was rejected."""
-        self._level = logging.INFO
-        pause = held.due_in(*now)
-        return lambda: self._logger.warning(
-            "Token for %s was rejected, and the source gives back the same one; it is used on, "
-            "and the source asked again in %.0f s",
-            self._name,
-            pause,
-        )
 
     def failed(self, error: TokenError, held: Held | None, now: tuple[float, float]) -> Line:
         """An attempt failed: a warning when that begins, an error when the end is near.
@@ -69,14 +51,22 @@ class RenewalLog:
             level, "No token for %s (%s: %s)", self._name, type(error).__name__, error
         )
 
-    def _succeeded(self, what: str, held: Held, now: tuple[float, float]) -> Line:
+    def succeeded(self, reception: Reception, held: Held, now: tuple[float, float]) -> Line:
+        """A good answer: one line, which says so when it ends a series of failures."""
         recovered = " after failures" if self._level > logging.INFO else ""
         self._level = logging.INFO
         remaining, due = held.remaining(*now), held.due_in(*now)
+        if reception == "returned":
+            return lambda: self._logger.warning(
+                "Token for %s was rejected, and the source gives back the same one; it is used "
+                "on, and the source asked again in %.0f s",
+                self._name,
+                due,
+            )
         return lambda: self._logger.info(
             "Token for %s %s%s: expires in %.0f s, renewal due in %.0f s",
             self._name,
-            what,
+            reception,
             recovered,
             remaining,
             due,

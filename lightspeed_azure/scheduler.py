@@ -1,5 +1,6 @@
 """Calls that are to happen later, all of them made by one daemon thread of the process."""
 
+import contextlib
 import heapq
 import itertools
 import logging
@@ -51,6 +52,8 @@ class TimerThread:
     child begins with no calls and no thread, and starts a thread of its own when it needs one.
     """
 
+    _thread: threading.Thread | None
+
     def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         self._clock = clock
         self._reset()
@@ -64,19 +67,24 @@ class TimerThread:
             item = (self._clock.monotonic() + delay, next(self._order), call)
             heapq.heappush(self._heap, item)
             if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name="lightspeed-azure-timer", daemon=True
-                )
-                self._thread.start()
+                self._begin()
             elif self._heap[0] is item:
                 self._changed.notify()
         return call
+
+    def _begin(self) -> None:
+        thread = threading.Thread(target=self._run, name="lightspeed-azure-timer", daemon=True)
+        # No thread is to be had at the interpreter's end or the process's limit: the call stays
+        # in the heap, and the next one tries again.
+        with contextlib.suppress(RuntimeError):
+            thread.start()
+            self._thread = thread
 
     def _reset(self) -> None:
         self._changed = threading.Condition(threading.Lock())
         self._heap: list[tuple[float, int, _Call]] = []
         self._order = itertools.count()
-        self._thread: threading.Thread | None = None
+        self._thread = None
 
     def _run(self) -> None:
         while True:
