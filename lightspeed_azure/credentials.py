@@ -6,35 +6,33 @@ an HTTP 400 for 60 s, azure-identity reads an assertion again only every 600 s).
 `default` and foreign credentials keep their object. Nothing is retried inside: the cache does that.
 """
 
-import importlib
 import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
-from pydantic import SecretStr
+from pydantic import SecretBytes, SecretStr
 
+from lightspeed_azure.azure_credential import (
+    Credential,
+    ask,
+    close,
+    import_azure,
+    kept_credential,
+    new_credential,
+)
 from lightspeed_azure.certificate import expiry
 from lightspeed_azure.entra_id_block import AzureEntraIdConfiguration
 from lightspeed_azure.errors import (
     LightspeedAzureError,
 )
-from lightspeed_azure.exchange import Exchange, digest, hooks
+from lightspeed_azure.exchange import Exchange, digest
 from lightspeed_azure.files_named import secret_file
-from lightspeed_azure.foreign_credential import foreign_credential
 from lightspeed_azure.token_failures import Failure
 from lightspeed_azure.token_source import Attempt, IssuedToken
 
 _LOG = logging.getLogger(__name__)
-
-
-class _Credential(Protocol):
-    """What this file needs of azure-core's `TokenCredential`."""
-
-    def get_token(self, *scopes: str) -> Any:
-        """Return an object with `token` and `expires_on`."""
-        ...
 
 
 def credential_source(
@@ -46,7 +44,9 @@ def credential_source(
         config: the identity.
         clock: POSIX seconds.
     """
-    return CredentialSource(config, clock=clock)
+    source = CredentialSource(config, clock=clock)
+    _LOG.info("Tokens come from %s", source.describe())
+    return source
 
 
 class CredentialSource:
@@ -74,8 +74,8 @@ class CredentialSource:
         self._monotonic = monotonic
         self._file = secret_file(config)
         self._lock = threading.Lock()  # guards the next three
-        self._kept: _Credential | None = None
-        self._accepted: bytes | None = None
+        self._kept: Credential | None = None
+        self._accepted: SecretBytes | None = None
         self._known: _KnownToken | None = None
 
     def __repr__(self) -> str:
@@ -100,9 +100,16 @@ class CredentialSource:
         """Return a value that differs when the credential's file has changed."""
         return self._file.fingerprint() if self._file else None
 
+    def close(self) -> None:
+        """Close the connections of a credential that is kept; the next call makes another."""
+        with self._lock:
+            kept, self._kept = self._kept, None
+        if kept is not None:
+            close(kept)
+
     def warm_up(self) -> None:
         """Import azure.identity (0.8 s) in a daemon thread; returns at once."""
-        threading.Thread(target=_import_azure, name="lightspeed-azure-import", daemon=True).start()
+        threading.Thread(target=import_azure, name="lightspeed-azure-import", daemon=True).start()
 
     def __call__(self, attempt: Attempt) -> IssuedToken:
         """Ask for a token; may block, about `attempt.timeout` seconds.
@@ -112,10 +119,16 @@ class CredentialSource:
             CredentialRejectedError: permanent until the credential changes.
             InvalidConfigurationError: the credential's file never was good, or the factory fails.
         """
-        exchange = Exchange(attempt.timeout, clock=self._clock, monotonic=self._monotonic)
+        exchange = Exchange(
+            attempt.timeout,
+            # The endpoint is on the same machine: where nobody answers at once, there is none.
+            connect_timeout=2.0 if self.kind == "managed_identity" else None,
+            clock=self._clock,
+            monotonic=self._monotonic,
+        )
         if self._file is None:
             return self._ask_again(attempt, exchange)
-        content = self._file.read_bytes()
+        content = SecretBytes(self._file.read_bytes())
         outcome = self._try(content, exchange)
         if isinstance(outcome, Failure) and outcome.is_refusal_of_secret():
             outcome, content = self._try_other(outcome, content, exchange)
@@ -125,12 +138,12 @@ class CredentialSource:
         return outcome
 
     def _try_other(
-        self, refused: Failure, content: bytes, exchange: Exchange
-    ) -> "tuple[IssuedToken | Failure, bytes]":
+        self, refused: Failure, content: SecretBytes, exchange: Exchange
+    ) -> "tuple[IssuedToken | Failure, SecretBytes]":
         """After a refusal, try what the file holds by now, else what was accepted before."""
         file = self._file
         assert file is not None  # noqa: S101 - for the type checker: only files are tried again
-        newer = file.read_bytes()
+        newer = SecretBytes(file.read_bytes())
         if newer != content:
             _LOG.info("%s changed while Entra ID was asked; trying again", file.key)
             return self._try(newer, exchange), newer
@@ -153,23 +166,22 @@ class CredentialSource:
             raise outcome.to_error()
         cached = self.kind == "managed_identity" and not exchange.requests
         if cached and attempt.previous == outcome.secret:
-            self._forget()
+            self.close()
             again = self._try(None, exchange)
             outcome = again if isinstance(again, IssuedToken) else outcome
         return outcome
 
-    def _try(self, content: bytes | None, exchange: Exchange) -> IssuedToken | Failure:
+    def _try(self, content: SecretBytes | None, exchange: Exchange) -> IssuedToken | Failure:
         """Ask once; every failure is returned, so that no traceback keeps a secret."""
         try:
             with exchange.watching():
                 started = self._clock()
-                credential = self._credential(content, exchange)
-                return self._issued(_token(credential, self._config.scope), started, exchange)
+                return self._issued(self._ask(content, exchange), started, exchange)
         except LightspeedAzureError:
             raise
         except Exception as error:  # noqa: BLE001 - foreign credentials raise anything
             if self.kind == "managed_identity":
-                self._forget()  # MSAL would replay the refusal
+                self.close()  # MSAL would replay the refusal
             return Failure(self._config, exchange, error)
 
     def _issued(self, token: Any, started: float, exchange: Exchange) -> IssuedToken:
@@ -181,109 +193,40 @@ class CredentialSource:
             exchange: what went over the wire.
         """
         text = str(token.token)
-        now = started
         lifetime = exchange.lifetime_of(text)
         if lifetime:
-            known = _KnownToken(digest(text), started, self._monotonic(), lifetime.expires_in)
-            self._known = known
             expires_in = lifetime.expires_in
+            self._known = _KnownToken(digest(text), started, self._monotonic(), expires_in)
         elif self._known and self._known.digest == digest(text):
-            expires_in = self._known.remaining(now, self._monotonic())
+            expires_in = self._known.remaining(started, self._monotonic())
         else:
-            expires_in = token.expires_on - now
+            expires_in = token.expires_on - started
         refresh_in = lifetime.refresh_in if lifetime else None
         refresh_on = getattr(token, "refresh_on", None)
         if refresh_in is None and refresh_on is not None:
-            refresh_in = refresh_on - now
+            refresh_in = refresh_on - started
         return IssuedToken(SecretStr(text), float(expires_in), refresh_in)
 
-    def _credential(self, content: bytes | None, exchange: Exchange) -> _Credential:
-        """Return the credential to ask."""
-        if content is not None or self.kind == "client_secret":
-            return self._application(content)
-        if self.kind == "azure_cli":
-            from azure.identity import AzureCliCredential  # noqa: PLC0415 - 0.8 s
+    def _ask(self, content: SecretBytes | None, exchange: Exchange) -> Any:
+        """Ask azure-identity for a token: a new credential, or the kept one."""
+        if content is None and self.kind not in ("client_secret", "azure_cli"):
+            with self._lock:
+                if self._kept is None:
+                    self._kept = kept_credential(self._config)
+                kept = self._kept
+            return ask(kept, self._config.scope)
+        credential = new_credential(self._config, content, timeout=exchange.remaining)
+        try:
+            return ask(credential, self._config.scope)
+        finally:
+            close(credential)
 
-            timeout = max(1, int(exchange.remaining))
-            tenant = self._config.tenant_id or ""
-            return AzureCliCredential(tenant_id=tenant, process_timeout=timeout)
-        with self._lock:
-            if self._kept is None:
-                self._kept = self._keepable()
-            return self._kept
-
-    def _forget(self) -> None:
-        with self._lock:
-            self._kept = None
-
-    def _application(self, content: bytes | None) -> _Credential:
-        """Return a new credential of an application."""
-        from azure import identity  # noqa: PLC0415 - 0.8 s
-
-        config = self._config
-        ids = {"tenant_id": str(config.tenant_id), "client_id": str(config.client_id)}
-        options = self._options()
-        if self.kind == "certificate":
-            password = config.certificate_password
-            return identity.CertificateCredential(
-                **ids,
-                certificate_data=content,
-                password=password.get_secret_value() if password else None,
-                send_certificate_chain=config.send_certificate_chain,
-                **options,
-            )
-        if content is None:
-            assert config.client_secret is not None  # noqa: S101 - what makes it this kind
-            secret = config.client_secret.get_secret_value()
-        else:
-            secret = content.decode()
-        if self.kind == "federated_token_file":
-            return identity.ClientAssertionCredential(**ids, func=lambda: secret, **options)
-        return identity.ClientSecretCredential(**ids, client_secret=secret, **options)
-
-    def _keepable(self) -> _Credential:
-        """Return a new credential that keeps a cache or a choice of its own."""
-        config = self._config
-        if self.kind == "credential":
-            foreign: _Credential = foreign_credential(str(config.credential))
-            return foreign
-        from azure import identity  # noqa: PLC0415 - 0.8 s
-
-        options = {"retry_total": 0, **hooks()}
-        if self.kind == "managed_identity":
-            which = config.managed_identity
-            given = which.model_dump(exclude_none=True) if which else {}
-            return identity.ManagedIdentityCredential(
-                client_id=given.pop("client_id", None),
-                identity_config=given or None,
-                # The block says managed identity; the variables of workload identity do not count.
-                _exclude_workload_identity_credential=True,
-                **options,
-            )
-        named = {"managed_identity_client_id": config.client_id} if config.client_id else {}
-        return identity.DefaultAzureCredential(
-            process_timeout=max(1, int(config.deadline / 3)), **named, **self._options()
-        )
-
-    def _options(self) -> dict[str, Any]:
-        """Return what every credential that talks to the authority is given."""
-        options: dict[str, Any] = {
-            "authority": self._config.authority_host,
-            "retry_total": 0,
-            **hooks(),
-        }
-        if self._config.is_private_authority:
-            options["disable_instance_discovery"] = True
-        if self._config.ca_bundle:
-            options["connection_verify"] = str(self._config.ca_bundle)
-        return options
-
-    def _detail(self, content: bytes) -> str:
+    def _detail(self, content: SecretBytes) -> str:
         """Return when the certificate ended, if it has."""
         if self.kind != "certificate":
             return ""
         try:
-            end = expiry(content, self._config.certificate_password)
+            end = expiry(content.get_secret_value(), self._config.certificate_password)
         except ValueError:
             return ""
         return f"it expired on {end:%Y-%m-%d}" if end.timestamp() < self._clock() else ""
@@ -301,16 +244,3 @@ class _KnownToken:
     def remaining(self, wall: float, monotonic: float) -> float:
         """Return the seconds left, by the clock that went further: neither alone can be trusted."""
         return self._expires_in - max(wall - self._wall, monotonic - self._monotonic)
-
-
-def _token(credential: _Credential, scope: str) -> Any:
-    """Ask a credential; `get_token` would drop `refresh_on`."""
-    get_token_info = getattr(credential, "get_token_info", None)
-    return get_token_info(scope) if get_token_info else credential.get_token(scope)
-
-
-def _import_azure() -> None:
-    try:
-        importlib.import_module("azure.identity")
-    except ImportError:
-        _LOG.exception("azure-identity is not installed")

@@ -74,6 +74,7 @@ class Exchange:
 
     Args:
         timeout: seconds for all requests together.
+        connect_timeout: seconds for a connection at most; None: a share of what is left.
         clock: POSIX seconds, to compare with the service's `Date`.
         monotonic: seconds, for the bound.
 
@@ -86,12 +87,14 @@ class Exchange:
         self,
         timeout: float,
         *,
+        connect_timeout: float | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.answer: Answer | None = None
         self.requests = 0
         self._lifetimes: dict[str, Lifetime] = {}
+        self._connect_timeout = connect_timeout
         self._clock = clock
         self._monotonic = monotonic
         self._end = monotonic() + timeout
@@ -118,7 +121,7 @@ class Exchange:
         """Note a request, and bound it by what is left."""
         self.requests += 1
         self.answer = None
-        connect = self.remaining * _CONNECT
+        connect = min(self.remaining * _CONNECT, self._connect_timeout or self.remaining)
         options["connection_timeout"] = min(connect, options.get("connection_timeout", connect))
         options["read_timeout"] = self.remaining - options["connection_timeout"]
 

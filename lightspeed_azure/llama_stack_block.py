@@ -19,6 +19,8 @@ _LOG = logging.getLogger(__name__)
 class LlamaStackConfiguration(Block):
     """Where Llama Stack is: inside this process (library mode), or a service at a URL.
 
+    Both may be named: `use_as_library_client` alone says which is meant.
+
     Raises:
         InvalidConfigurationError: with every problem of the block.
     """
@@ -42,9 +44,6 @@ class LlamaStackConfiguration(Block):
             if "library_client_config_path" not in given:
                 text = "is missing; name Llama Stack's own configuration file"
                 problems.append(Problem(("library_client_config_path",), text))
-            if "url" in given:
-                text = "has no meaning with use_as_library_client: true; remove one of them"
-                problems.append(Problem(("url",), text))
         elif library is False:
             if "url" not in given:
                 text = "is missing; add it, or set use_as_library_client: true"

@@ -7,7 +7,7 @@ import re
 import socket
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lightspeed_azure.aadsts import MEANINGS, link
 from lightspeed_azure.entra_id_block import AzureEntraIdConfiguration
@@ -33,7 +33,7 @@ class Failure:
 
     config: AzureEntraIdConfiguration
     exchange: Exchange
-    error: BaseException
+    error: BaseException = field(repr=False)
 
     def is_refusal_of_secret(self) -> bool:
         """Whether Entra ID refused the credential itself, so that another one may be accepted."""
@@ -118,7 +118,9 @@ class Failure:
                 f"{self._service()} refuses the credential{name}",
                 cure=f"Check client_id, tenant_id, scope and {_source(self.config)}",
             )
-        cure = "Check authority_host, and whether a proxy answers in its place"
+        cure = "Wait: it is tried again"
+        if self.config.credential_kind != "managed_identity":
+            cure = "Check authority_host, and whether a proxy answers in its place"
         if answer.status == 407:
             cure = "Give the proxy's user name and password in HTTPS_PROXY"
         return TokenUnavailableError(

@@ -1,0 +1,121 @@
+"""azure-identity's credentials, as a configuration asks for them; the only file that imports it.
+
+All of them retry nothing themselves, and report what goes over the wire to the current exchange.
+"""
+
+import importlib
+import logging
+from typing import Any, Protocol
+
+from pydantic import SecretBytes
+
+from lightspeed_azure.entra_id_block import AzureEntraIdConfiguration
+from lightspeed_azure.exchange import hooks
+from lightspeed_azure.foreign_credential import foreign_credential
+
+_LOG = logging.getLogger(__name__)
+
+
+class Credential(Protocol):
+    """What is needed of azure-core's `TokenCredential`."""
+
+    def get_token(self, *scopes: str) -> Any:
+        """Return an object with `token` and `expires_on`."""
+        ...
+
+
+def import_azure() -> None:
+    """Import azure.identity, which takes 0.8 s."""
+    try:
+        importlib.import_module("azure.identity")
+    except ImportError:
+        _LOG.exception("azure-identity is not installed")
+
+
+def ask(credential: Credential, scope: str) -> Any:
+    """Ask a credential for a token; `get_token` would drop `refresh_on`."""
+    get_token_info = getattr(credential, "get_token_info", None)
+    return get_token_info(scope) if get_token_info else credential.get_token(scope)
+
+
+def close(credential: Credential) -> None:
+    """Close a credential's connections, if it has any."""
+    closing = getattr(credential, "close", None)
+    if callable(closing):
+        closing()
+
+
+def new_credential(
+    config: AzureEntraIdConfiguration, content: SecretBytes | None, *, timeout: float
+) -> Credential:
+    """Return a credential for one token: of an application, or of the Azure CLI.
+
+    Args:
+        config: the identity.
+        content: of the file that holds the secret, certificate or assertion, if it is in a file.
+        timeout: seconds for a command to run; requests are bounded by the exchange.
+    """
+    from azure import identity  # noqa: PLC0415 - 0.8 s
+
+    kind = config.credential_kind
+    if kind == "azure_cli":
+        return identity.AzureCliCredential(
+            tenant_id=config.tenant_id or "", process_timeout=max(1, int(timeout))
+        )
+    ids = {"tenant_id": str(config.tenant_id), "client_id": str(config.client_id)}
+    options = _options(config)
+    if kind == "certificate":
+        password = config.certificate_password
+        return identity.CertificateCredential(
+            **ids,
+            certificate_data=content.get_secret_value() if content else None,
+            password=password.get_secret_value() if password else None,
+            send_certificate_chain=config.send_certificate_chain,
+            **options,
+        )
+    inline = config.client_secret.get_secret_value() if config.client_secret else ""
+    secret = content.get_secret_value().decode() if content else inline
+    if kind == "federated_token_file":
+        return identity.ClientAssertionCredential(**ids, func=lambda: secret, **options)
+    return identity.ClientSecretCredential(**ids, client_secret=secret, **options)
+
+
+def kept_credential(config: AzureEntraIdConfiguration) -> Credential:
+    """Return a credential that has a cache or a choice of its own, to be asked again and again.
+
+    Raises:
+        InvalidConfigurationError: the factory of a foreign credential fails.
+    """
+    if config.credential_kind == "credential":
+        foreign: Credential = foreign_credential(str(config.credential))
+        return foreign
+    from azure import identity  # noqa: PLC0415 - 0.8 s
+
+    if config.credential_kind == "managed_identity":
+        which = config.managed_identity
+        given = which.model_dump(exclude_none=True) if which else {}
+        return identity.ManagedIdentityCredential(
+            client_id=given.pop("client_id", None),
+            identity_config=given or None,
+            # The block says managed identity; the variables of workload identity do not count.
+            _exclude_workload_identity_credential=True,
+            retry_total=0,
+            **hooks(),
+        )
+    named = {"managed_identity_client_id": config.client_id} if config.client_id else {}
+    return identity.DefaultAzureCredential(
+        # Three command-line tools may be asked in turn.
+        process_timeout=max(1, int(config.deadline / 3)),
+        **named,
+        **_options(config),
+    )
+
+
+def _options(config: AzureEntraIdConfiguration) -> dict[str, Any]:
+    """Return what every credential that talks to the authority is given."""
+    options: dict[str, Any] = {"authority": config.authority_host, "retry_total": 0, **hooks()}
+    if config.is_private_authority:
+        options["disable_instance_discovery"] = True
+    if config.ca_bundle:
+        options["connection_verify"] = str(config.ca_bundle)
+    return options
