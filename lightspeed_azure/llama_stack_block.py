@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, SecretStr, StrictBool
 
 from lightspeed_azure.block import Block, attributes
-from lightspeed_azure.problems import Problem
+from lightspeed_azure.problems import Problem, closest
 from lightspeed_azure.values import boolean, file_path, http_url, seconds, secret_text
 
 _LOG = logging.getLogger(__name__)
@@ -39,17 +39,20 @@ class LlamaStackConfiguration(Block):
     def cross_check(cls, given: Mapping[str, Any]) -> list[Problem]:
         """Return what is wrong with the keys taken together."""
         problems: list[Problem] = []
+        misspelt = {
+            closest(name, cls.model_fields) for name in given.keys() - cls.model_fields.keys()
+        }
         library = boolean(given.get("use_as_library_client", False))
         if library is True:
             if "library_client_config_path" not in given:
                 text = "is missing; name Llama Stack's own configuration file"
                 problems.append(Problem(("library_client_config_path",), text))
         elif library is False:
-            if "url" not in given:
+            if "url" not in given and not misspelt & {"url", "use_as_library_client"}:
                 text = "is missing; add it, or set use_as_library_client: true"
                 problems.append(Problem(("url",), text))
-            elif boolean(given.get("allow_insecure", False)) is not True:
-                problems += _check_transport(given["url"])
+            elif boolean(given.get("allow_insecure", False)) is False:
+                problems += _check_transport(given.get("url"))
         return problems
 
     @classmethod

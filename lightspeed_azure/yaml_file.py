@@ -28,7 +28,8 @@ class YamlFile:
         node, line = self.tree, 1
         for part in key:
             positions = getattr(node, "lc", None)
-            position = (getattr(positions, "data", None) or {}).get(part) if positions else None
+            known = (getattr(positions, "data", None) or {}) if positions else {}
+            position = next((known[name] for name in known if str(name) == str(part)), None)
             if position:
                 line = position[0] + 1
             try:
@@ -113,5 +114,7 @@ def _round_trip() -> Any:
 
 
 def _line(error: Any) -> int | None:
-    mark = error.problem_mark or error.context_mark
+    # What was being scanned began where the fault is; what was being parsed began long before.
+    scanning = str(error.context or "").startswith("while scanning")
+    mark = (scanning and error.context_mark) or error.problem_mark or error.context_mark
     return None if mark is None else int(mark.line) + 1
