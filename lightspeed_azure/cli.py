@@ -26,6 +26,8 @@ class _Group(click.Group):
             _end(error, BAD_INPUT)
         except LightspeedAzureError as error:
             _end(error, NOT_WELL)
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
 
 
 def _end(error: Exception, code: int) -> NoReturn:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
@@ -69,7 +70,8 @@ def stack_url(
     folder = tmp_path_factory.mktemp("server")
     with asyncio.Runner() as runner:
         running = server(
-            ["llama", "stack", "run", str(EXAMPLE / "run.yaml"), "--port", url.rpartition(":")[2]],
+            [sys.executable, "-m", "llama_stack.cli.llama", "stack", "run", str(EXAMPLE / "run.yaml")]
+            + ["--port", url.rpartition(":")[2]],
             health=f"{url}/v1/health",
             folder=folder,
             environment=dict(os.environ) | {"SQLITE_STORE_DIR": str(folder)},

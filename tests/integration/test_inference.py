@@ -101,7 +101,7 @@ async def test_a_refusal_that_stays_is_the_stacks_own_error(
     holder: AsyncLlamaStackClientHolder, emulators: Emulators
 ) -> None:
     """A token that Azure refuses twice is given up; the caller gets the stack's own error."""
-    emulators.azure.audience = "https://another.example"
+    emulators.azure.audiences = ["https://another.example"]
     with pytest.raises(Exception, match="401") as caught:
         await ask(holder.get_client(), "refused")
     assert getattr(caught.value, "status_code", None) == 401
