@@ -81,10 +81,11 @@ class Holding:
             kept = held.kept(max(least_pause(held), held.remaining(*now) / 2), *now)
         elif new.usable_for(*now) > 0:
             kept, reception = new, "renewed"
-            self.renewals += 1
             self._rejected, self._returned, self._stand_until = None, 0, -math.inf
         if kept is None:
             return "useless"
+        if kept.token is not self.latest:
+            self.renewals += 1
         self.held, self.latest, self.used = kept, kept.token, False
         return reception
 

@@ -75,6 +75,11 @@ class FakeScheduler:
         """The calls that will be made."""
         return [timer for _, _, timer in self._heap if not timer.cancelled]
 
+    def to_next(self, most: float) -> float:
+        """Return the seconds until the next call is due, or `most`."""
+        dues = [timer.due - self.clock.mono_now for timer in self.pending]
+        return max(0.0, min([most, *dues]))
+
     def advance(self, seconds: float) -> None:
         """Let both clocks run, making each call at its moment."""
         end = self.clock.mono_now + seconds
@@ -95,8 +100,9 @@ class FakeScheduler:
 class Call:
     """One request that the source has received and not answered."""
 
-    def __init__(self, attempt: Attempt) -> None:
+    def __init__(self, attempt: Attempt, sent: float = 0.0) -> None:
         self.attempt = attempt
+        self.sent = sent
         self.thread: threading.Thread | None = None
         self._answer: queue.SimpleQueue[Answer] = queue.SimpleQueue()
 
@@ -139,7 +145,7 @@ class Stage:
         if self.reply is not None:
             answer = self.reply(attempt)
         else:
-            call = Call(attempt)
+            call = Call(attempt, self.clock.mono_now)
             self._entered.put(call)
             answer = call.wait()
         if isinstance(answer, BaseException):
