@@ -15,10 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx
-from llama_stack_client import AsyncLlamaStackClient, DefaultAsyncHttpxClient
+from llama_stack_client import (
+    APIConnectionError,
+    AsyncLlamaStackClient,
+    DefaultAsyncHttpxClient,
+)
 
 from lightspeed_azure.config import LlamaStackConfiguration
-from lightspeed_azure.errors import InvalidConfigurationError
+from lightspeed_azure.errors import InvalidConfigurationError, StackUnavailableError
 from lightspeed_azure.inference_call import Call, Calls
 from lightspeed_azure.pinned_transport import check_origin, pinned_transport
 from lightspeed_azure.provider_data import LLAMA_STACK_HEADER, encode, split, strip
@@ -198,8 +202,18 @@ def _library_class() -> Any:
 
 
 async def _listing(client: Any) -> Listing:
-    """Ask the stack what it serves, without a token: with one it would ask Azure in turn."""
-    models, providers = await asyncio.gather(client.models.list(), client.providers.list())
+    """Ask the stack what it serves, without a token: with one it would ask Azure in turn.
+
+    Raises:
+        StackUnavailableError: it does not answer.
+    """
+    try:
+        models, providers = await asyncio.gather(client.models.list(), client.providers.list())
+    except APIConnectionError:
+        raise StackUnavailableError(
+            f"Llama Stack at {client.base_url.host} does not answer; check llama_stack.url, and "
+            "that it runs"
+        ) from None
     return Listing(
         models={
             model.id: str((model.custom_metadata or {}).get("provider_id", "")) for model in models
