@@ -20,6 +20,7 @@ from pydantic import SecretStr
 
 from lightspeed_azure.cache_status import CacheStatus
 from lightspeed_azure.clock import SYSTEM_CLOCK, Clock
+from lightspeed_azure.derived import Derived
 from lightspeed_azure.errors import TokenError
 from lightspeed_azure.flight import Flight, start_daemon_thread
 from lightspeed_azure.held_token import Held, Token
@@ -27,7 +28,7 @@ from lightspeed_azure.renewals import Collaborators, Renewals
 from lightspeed_azure.scheduler import TIMER_THREAD, Scheduler
 from lightspeed_azure.token_source import TokenSource
 
-__all__ = ["CacheStatus", "Token", "TokenCache"]
+__all__ = ["CacheStatus", "Derived", "Token", "TokenCache"]
 
 _logger = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ class TokenCache:
     ) -> None:
         self.name = name
         self.deadline = deadline
+        self._clock = clock
         self._wall = clock.wall
         self._monotonic = clock.monotonic
         self._renewals = Renewals(
@@ -106,6 +108,10 @@ class TokenCache:
             self._holding.used = True
             return held.token
         return await self._wait_async(min_remaining, renew=False)
+
+    def derived[T](self, make: Callable[[Token], T]) -> Derived[T]:
+        """Return a reader of `make(token)`, worked out once a token; it costs what `get` costs."""
+        return Derived(self, self._holding, self._clock, make)
 
     def peek(self) -> Token | None:
         """Return the token if it is valid; never waits, starts nothing, and counts as no use."""

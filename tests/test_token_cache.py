@@ -9,11 +9,11 @@ import weakref
 
 import pytest
 from pydantic import SecretStr
-from token_cache_fakes import Answer, Stage, numbered, outage, refusal, token
+from token_cache_fakes import Answer, FakeClock, Stage, numbered, outage, refusal, token
 
 from lightspeed_azure.backoff import LONGEST_RETRY_AFTER, PERMANENT_PAUSE
 from lightspeed_azure.errors import CredentialRejectedError, TokenUnavailableError
-from lightspeed_azure.token_cache import TokenCache
+from lightspeed_azure.token_cache import Token, TokenCache
 from lightspeed_azure.token_source import Attempt, IssuedToken
 
 
@@ -217,6 +217,32 @@ def test_late_answer_serves_those_who_wait_for_the_next_flight() -> None:
     stage.calls[1].answer(outage())
     assert secret_of(stage.cache) == "late"
     assert stage.cache.status().consecutive_failures == 0
+
+
+def test_late_answer_does_not_bring_back_a_rejected_token() -> None:
+    """An abandoned flight's answer from before the rejection does not count."""
+    stage = Stage(numbered())
+    first = stage.cache.get()
+    stage.reply = None
+    stage.clock.mono_now += 1801
+    assert stage.cache.get() is first
+    stage.advance(15)
+    assert stage.cache.invalidate(first.secret)
+    stage.calls[0].answer(token("token-1"))
+    assert stage.cache.peek() is None
+
+
+def test_answer_to_a_request_from_before_a_fork_does_not_count() -> None:
+    """What was under way when the process forked is nothing to the child."""
+    stage = Stage(numbered())
+    first = stage.cache.get()
+    stage.reply = None
+    stage.clock.mono_now += 1801
+    assert stage.cache.get() is first
+    stage.cache.drop_the_parents()
+    stage.calls[0].answer(token("the parent's"))
+    assert stage.cache.peek() is first
+    assert stage.cache.status().renewals == 1
 
 
 def test_two_abandoned_flights_are_the_most() -> None:
@@ -508,6 +534,76 @@ def test_lifetime_counts_from_sending() -> None:
     assert held.expires_on == held.acquired_on + 100
     assert held.lifetime == 100
     assert stage.cache.status().remaining == 90
+
+
+def test_short_token_after_a_long_journey_is_not_due_at_once() -> None:
+    """A token that arrives past its half-life is used a little before the next request."""
+    stage = Stage()
+    caller = stage.in_thread(stage.cache.get)
+    stage.advance(8)
+    stage.calls[0].answer(token("one", 10))
+    caller.result(5)
+    assert stage.cache.status().zone == "fresh"
+    stage.cache.get()
+    assert len(stage.calls) == 1
+    assert stage.cache.status().next_attempt == pytest.approx(0.5)
+
+
+def test_caller_who_is_overtaken_looks_again() -> None:
+    """A renewal that ends between a caller's look and its turn is not made a second time."""
+
+    class Overtaking(FakeClock):
+        looks = 0
+
+        def monotonic(self) -> float:
+            self.looks += 1
+            if self.looks == 2:  # the first caller has seen that there is no token
+                stage.cache.get()
+            return super().monotonic()
+
+    stage = Stage(numbered())
+    stage.clock = Overtaking()
+    stage.cache = TokenCache(stage, clock=stage.clock, launch=stage.launch)
+    assert stage.cache.get().number == 1
+    assert len(stage.attempts) == 1
+    assert stage.clock.looks > 2
+
+
+def test_derived_value_is_made_once_a_token() -> None:
+    """What is worked out from the token is kept with it, and is as current as the token."""
+    made: list[int] = []
+
+    def header(held: Token) -> str:
+        made.append(held.number)
+        return f"Bearer {held.secret.get_secret_value()}"
+
+    stage = Stage(numbered())
+    derived = stage.cache.derived(header)
+    assert [derived.get() for _ in range(3)] == ["Bearer token-1"] * 3
+    assert asyncio.run(derived.aget()) == "Bearer token-1"
+    stage.advance(1801)
+    assert asyncio.run(derived.aget()) == derived.get() == "Bearer token-2"
+    assert made == [1, 2]
+    stage.cache.invalidate("token-2")
+    assert derived.get() == "Bearer token-3"
+
+
+@pytest.mark.parametrize("clock", ["wall", "mono"])
+def test_derived_value_ends_with_its_token(clock: str) -> None:
+    """Neither clock lets a derived value outlive the token, and reading it counts as use."""
+    stage = Stage(numbered())
+    derived = stage.cache.derived(lambda held: held.number)
+    assert derived.get() == 1
+    stage.advance(1801)
+    assert derived.get() == 2
+    stage.advance(1801)
+    assert len(stage.attempts) == 3
+    assert derived.get() == 3
+    if clock == "wall":
+        stage.clock.step_wall(3600)
+    else:
+        stage.clock.mono_now += 3600
+    assert derived.get() == 4
 
 
 @pytest.mark.parametrize("expires_in", [0.0, -5.0, math.nan, -math.inf])

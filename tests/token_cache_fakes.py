@@ -75,6 +75,10 @@ class FakeScheduler:
         """The calls that will be made."""
         return [timer for _, _, timer in self._heap if not timer.cancelled]
 
+    def forget(self) -> None:
+        """Be the scheduler of a forked process, which has no calls to make."""
+        self._heap.clear()
+
     def to_next(self, most: float) -> float:
         """Return the seconds until the next call is due, or `most`."""
         dues = [timer.due - self.clock.mono_now for timer in self.pending]
