@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 _CURRENT: ContextVar["Exchange | None"] = ContextVar("lightspeed_azure_exchange", default=None)
 
@@ -34,6 +35,7 @@ class Answer:
     """One HTTP response, without anything secret.
 
     Attributes:
+        origin: who answered, as scheme://host:port.
         status: of HTTP.
         retry_after: seconds, or None when the service did not say.
         error: the OAuth 2.0 error name, or "".
@@ -43,6 +45,7 @@ class Answer:
         is_json: whether the body was a JSON object.
     """
 
+    origin: str
     status: int
     retry_after: float | None
     error: str
@@ -125,14 +128,16 @@ class Exchange:
         options["connection_timeout"] = min(connect, options.get("connection_timeout", connect))
         options["read_timeout"] = self.remaining - options["connection_timeout"]
 
-    def received(self, status: int, headers: Mapping[str, str], text: str) -> None:
+    def received(self, url: str, status: int, headers: Mapping[str, str], text: str) -> None:
         """Note an answer."""
         body = _json_object(text)
         skew = _skew(headers, self._clock())
         body_or_none = body if body is not None else {}
         description = str(body_or_none.get("error_description") or "")
         found = re.match(r"AADSTS(\d+)", description)
+        parts = urlsplit(url)
         self.answer = Answer(
+            origin=f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}",
             status=status,
             retry_after=_retry_after(headers, self._clock() - (skew or 0.0)),
             error=str(body_or_none.get("error") or "")[:64],
@@ -169,7 +174,8 @@ def _on_response(response: Any) -> None:
     exchange = _CURRENT.get()
     if exchange:
         answer = response.http_response
-        exchange.received(answer.status_code, answer.headers, answer.text(encoding="utf-8"))
+        text = answer.text(encoding="utf-8")
+        exchange.received(response.http_request.url, answer.status_code, answer.headers, text)
         if answer.status_code == 200 and exchange.answer and not exchange.answer.is_json:
             # MSAL would write the body into the log, and half a body can hold a whole token.
             raise UnusableAnswerError
@@ -187,19 +193,19 @@ def _lifetime(body: Mapping[str, Any], served: float) -> Lifetime | None:
     """Return how long a token lives, independent of the local clock.
 
     `expires_in` is relative already. The managed-identity endpoint serves one token many times
-    and names an absolute `expires_on` too, in POSIX seconds of its own clock: the earlier counts.
+    and names an absolute `expires_on` too, in POSIX seconds of its own clock: the earlier counts,
+    unless it is past by the service's own `Date`, for nobody hands out a dead token.
 
     Args:
         body: of the answer.
         served: POSIX seconds by the service's clock, from its `Date` header.
     """
-    ends = [value for value in (_number(body.get("expires_in")),) if value is not None]
-    expires_on = _number(body.get("expires_on"))
+    expires_in, expires_on = _number(body.get("expires_in")), _number(body.get("expires_on"))
     if expires_on is not None:
-        ends.append(expires_on - served)
-    if not ends:
-        return None
-    return Lifetime(min(ends), _number(body.get("refresh_in")))
+        remaining = expires_on - served
+        if expires_in is None or 0 < remaining < expires_in:
+            expires_in = remaining
+    return None if expires_in is None else Lifetime(expires_in, _number(body.get("refresh_in")))
 
 
 def _number(value: object) -> float | None:

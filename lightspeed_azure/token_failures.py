@@ -49,7 +49,7 @@ class Failure:
         Args:
             detail: what else is known, such as when the certificate expired.
         """
-        answer = self.exchange.answer
+        answer = self._telling_answer()
         if answer and (answer.status in (408, 410, 429) or answer.status >= 500):
             return _passing(self._service(), answer)
         if self._code():
@@ -65,10 +65,19 @@ class Failure:
             return self._of_status(answer)
         return self._of_local(_transport(self.error, self._service(), self.config))
 
+    def _telling_answer(self) -> Answer | None:
+        """Return the last answer; of a chain, only if the authority gave it, which ends the chain."""
+        answer = self.exchange.answer
+        is_chain = self.config.credential_kind == "default"
+        if is_chain and answer and answer.origin.lower() != self.config.authority_host.lower():
+            return None
+        return answer
+
     def _code(self) -> str:
         """Return Entra ID's code, from the answer or, of a command-line tool, from its output."""
-        if self.exchange.answer:
-            return self.exchange.answer.code
+        answer = self._telling_answer()
+        if answer:
+            return answer.code
         found = re.search(r"AADSTS(\d{4,8})", str(self.error))
         return found.group(1) if found else ""
 
