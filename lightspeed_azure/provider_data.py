@@ -32,9 +32,18 @@ def azure_provider_data(token: SecretStr, base_url: str) -> dict[str, str]:
     return {"azure_api_key": token.get_secret_value(), "azure_api_base": base_url}
 
 
-def encode(data: Mapping[str, Any]) -> str:
+class HeaderValue(str):
+    """A header's value whose repr, as debuggers and tracebacks with locals show it, shows nothing."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'<provider data>'"
+
+
+def encode(data: Mapping[str, Any]) -> HeaderValue:
     """Return the header's value: JSON in ASCII, so that no value can break out of the header."""
-    return json.dumps(data)
+    return HeaderValue(json.dumps(data))
 
 
 def parse_default(value: str) -> dict[str, Any]:
