@@ -701,6 +701,16 @@ def test_unexpected_exception_is_named_and_nothing_of_it_shown() -> None:
     assert caught.value.__context__ is None
 
 
+def test_source_that_ends_its_thread_lets_its_waiters_go() -> None:
+    """Even `SystemExit` from a source is an answer: nobody waits for the deadline."""
+    stage = Stage()
+    caller = stage.in_thread(stage.cache.get)
+    stage.calls[0].answer(SystemExit(3))
+    error = caller.exception(5)
+    assert isinstance(error, TokenUnavailableError)
+    assert "SystemExit" in str(error)
+
+
 def test_source_that_hands_over_something_else_is_a_failure() -> None:
     """None, or an empty text, is no token."""
     stage = Stage(lambda _attempt: None)  # type: ignore[arg-type, return-value]
