@@ -1,0 +1,331 @@
+"""Entra ID: the token endpoint for client credentials, discovery, and the signing keys.
+
+https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow
+
+Access tokens look like those that Azure's own resources get: version 1.0, the issuer
+``https://sts.windows.net/{tenant}/`` and, as audience, the resource's URI (the scope without
+``/.default``). The resource decides on that form, not the version of the endpoint asked.
+"""
+
+import base64
+import binascii
+import re
+import secrets
+import threading
+import uuid
+from collections.abc import Callable
+from urllib.parse import unquote
+
+from pydantic import SecretStr
+
+from lightspeed_azure.emulators import aadsts
+from lightspeed_azure.emulators.applications import Application, ClientSecret
+from lightspeed_azure.emulators.assertions import Assertion
+from lightspeed_azure.emulators.exchange import Answer, Handling, Request
+from lightspeed_azure.emulators.faults import Fault, FaultQueue
+from lightspeed_azure.emulators.ledgers import EntraRequests, Ledger
+from lightspeed_azure.emulators.tokens import IssuedToken, TokenIssuer
+
+_RESOURCE = re.compile(r"(?:[a-z][a-z0-9+.-]*://[^\s/]+\S*|[0-9a-fA-F-]{36})/\.default")
+_JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+_REFRESH_IN_FROM = 7200.0  # seconds; the real service adds `refresh_in` to long-lived tokens only
+_ENDPOINTS = frozenset({"token", "discovery", "jwks"})
+
+
+class EntraEmulator:
+    """Stands in for ``login.microsoftonline.com``.
+
+    Safe for concurrent use; everything may be changed while it serves.
+
+    Args:
+        tokens: signs; shared with whoever verifies.
+        clock: seconds since the epoch, as Entra ID sees them.
+        token_lifetime: seconds.
+    """
+
+    name = "Entra ID"
+
+    def __init__(
+        self, *, tokens: TokenIssuer, clock: Callable[[], float], token_lifetime: float
+    ) -> None:
+        self._tokens = tokens
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._ledger = Ledger()
+        self._faults = FaultQueue()
+        self.authority = ""
+        self.token_lifetime = token_lifetime
+        self.reset(token_lifetime=token_lifetime)
+
+    def __repr__(self) -> str:
+        return f"EntraEmulator(authority={self.authority!r}, tenant_id={self.tenant_id!r})"
+
+    def reset(self, *, token_lifetime: float) -> None:
+        """Start anew: another tenant with another application, no faults, counters at nought."""
+        tenant_id = str(uuid.uuid4())
+        application = Application(tenant_id=tenant_id, secrets=[secrets.token_urlsafe(30)])
+        with self._lock:
+            self.tenant_id = tenant_id
+            self._default = application.client_id
+            self._applications = {(tenant_id, application.client_id): application}
+            self._faults.clear()
+            self._ledger.clear()
+            self.token_lifetime = token_lifetime
+
+    @property
+    def application(self) -> Application:
+        """The application that is registered from the start, as it is now."""
+        with self._lock:
+            return self._applications[self.tenant_id, self._default]
+
+    @property
+    def requests(self) -> EntraRequests:
+        """What has been asked until now."""
+        tally = self._ledger.snapshot()
+        return EntraRequests(
+            requested=tally.of("requested"),
+            issued=tally.of("issued"),
+            by_grant=tally.by("by_grant"),
+            by_outcome=tally.by("by_outcome"),
+            discovery=tally.of("discovery"),
+            jwks=tally.of("jwks"),
+        )
+
+    @property
+    def issuers(self) -> frozenset[str]:
+        """The claim ``iss`` of the tokens of each tenant."""
+        with self._lock:
+            return frozenset(_issuer(tenant_id) for tenant_id, _ in self._applications)
+
+    def register(self, application: Application) -> Application:
+        """Let the application's tenant know it, in the place of one with the same client id."""
+        with self._lock:
+            self._applications[application.tenant_id, application.client_id] = application
+        return application
+
+    def rotate_secret(self) -> SecretStr:
+        """Give the default application a new secret in the place of the old ones; return it."""
+        secret = SecretStr(secrets.token_urlsafe(30))
+        self.register(self.application.replace(secrets=[secret]))
+        return secret
+
+    def expire_secrets(self) -> None:
+        """Let the default application's secrets end now."""
+        now = self._clock()
+        ended = [ClientSecret(each.value, expires_on=now) for each in self.application.secrets]
+        self.register(self.application.replace(secrets=ended))
+
+    def fault(self, fault: Fault, *, times: int | None = None, on: str = "token") -> None:
+        """Let `fault` strike.
+
+        Args:
+            fault: what happens.
+            times: how many requests; None: all, until `clear_faults`.
+            on: "token", "discovery", "jwks" or "all".
+        """
+        if on != "all" and on not in _ENDPOINTS:
+            raise ValueError(f"on must be one of {sorted(_ENDPOINTS)} or 'all'; it is {on!r}")
+        self._faults.add(fault, times=times, on=_ENDPOINTS if on == "all" else frozenset({on}))
+
+    def clear_faults(self) -> None:
+        """Be well again."""
+        self._faults.clear()
+
+    def issue(
+        self,
+        *,
+        resource: str,
+        application: Application | None = None,
+        lifetime: float | None = None,
+        proof: str = "1",
+    ) -> IssuedToken:
+        """Return a token without a request: tests of a resource need one.
+
+        Args:
+            resource: the audience, such as "https://cognitiveservices.azure.com".
+            application: None: the default one.
+            lifetime: seconds; None: `token_lifetime`. Negative: expired from the start.
+            proof: the claim ``appidacr``: "1" a secret, "2" a certificate or assertion.
+        """
+        app = application or self.application
+        claims = {
+            "aud": resource,
+            "iss": _issuer(app.tenant_id),
+            "idp": _issuer(app.tenant_id),
+            "tid": app.tenant_id,
+            "appid": app.client_id,
+            "appidacr": proof,
+            "idtyp": "app",
+            "oid": app.object_id,
+            "sub": app.object_id,
+            "roles": list(app.roles),
+            "ver": "1.0",
+        }
+        return self._tokens.issue(claims, self.token_lifetime if lifetime is None else lifetime)
+
+    def receive(self, request: Request) -> Handling:
+        """Count the request, and say how to deal with it."""
+        parts = request.path.strip("/").split("/")
+        match parts:
+            case [tenant, "oauth2", "v2.0", "token"]:
+                return self._token_handling(tenant, request)
+            case [tenant, "discovery", "v2.0", "keys"]:
+                self._ledger.count("jwks")
+                return Handling(self._faults.take("jwks"), lambda: self._keys(tenant))
+            case ["common", "discovery", "instance"]:
+                self._ledger.count("discovery")
+                return Handling(self._faults.take("discovery"), lambda: self._instance(request))
+            case [tenant, "v2.0", ".well-known", "openid-configuration"]:
+                self._ledger.count("discovery")
+                return Handling(self._faults.take("discovery"), lambda: self._discovery(tenant))
+        return Handling(None, lambda: Answer.of({"error": "not_found"}, status=404))
+
+    def refusal(self, fault: Fault) -> Answer:
+        """Return what Entra ID says when it is overloaded or out of order."""
+        text = "A transient error has occurred. Please try again."
+        error = aadsts.EntraError(90033, fault.code, "temporarily_unavailable", text)
+        return self._refuse(error, "")
+
+    def _refuse(self, error: aadsts.EntraError, correlation_id: str) -> Answer:
+        return error.answer(
+            now=self._clock(), correlation_id=correlation_id, authority=self.authority
+        )
+
+    def _token_handling(self, tenant: str, request: Request) -> Handling:
+        self._ledger.count("requested")
+        fault = self._faults.take("token")
+        if fault is not None and fault.kind in {"status", "hang", "reset", "not_json"}:
+            self._ledger.count(by_outcome=fault.outcome)
+        return Handling(fault, lambda: self._token(tenant, request))
+
+    def _token(self, tenant: str, request: Request) -> Answer:
+        try:
+            if request.method != "POST":
+                raise aadsts.missing_parameter("grant_type")
+            application, resource, grant = self._authenticate(tenant, request)
+        except aadsts.EntraError as error:
+            self._ledger.count(by_outcome=error.outcome)
+            return self._refuse(error, request.headers.get("client-request-id", ""))
+        lifetime = self.token_lifetime
+        token = self.issue(
+            resource=resource,
+            application=application,
+            lifetime=lifetime,
+            proof="1" if grant == "client_secret" else "2",
+        )
+        self._ledger.count("issued", by_outcome="200", by_grant=grant)
+        whole = int(lifetime)
+        body = {"token_type": "Bearer", "expires_in": whole, "ext_expires_in": whole}
+        if lifetime >= _REFRESH_IN_FROM:
+            body["refresh_in"] = whole // 2
+        headers = {"Cache-Control": "no-store, no-cache", "Pragma": "no-cache"}
+        return Answer.of({**body, "access_token": token.value}, headers=headers)
+
+    def _authenticate(self, tenant: str, request: Request) -> tuple[Application, str, str]:
+        """Return who asks, for which resource, and by which kind of proof."""
+        form = {**_basic(request.headers.get("authorization", "")), **request.form()}
+        self._know(tenant)
+        for name in ("grant_type", "client_id", "scope"):
+            if not form.get(name):
+                raise aadsts.missing_parameter(name)
+        if form["grant_type"] != "client_credentials":
+            raise aadsts.unsupported_grant(form["grant_type"])
+        scope = form["scope"]
+        if not _RESOURCE.fullmatch(scope):
+            raise aadsts.invalid_scope(scope)
+        with self._lock:
+            application = self._applications.get((tenant, form["client_id"]))
+        if application is None:
+            raise aadsts.unknown_application(form["client_id"], tenant)
+        grant = self._prove(application, form)
+        return application, scope.removesuffix("/.default"), grant
+
+    def _prove(self, application: Application, form: dict[str, str]) -> str:
+        if form.get("client_assertion_type") == _JWT_BEARER and form.get("client_assertion"):
+            assertion = Assertion.read(form["client_assertion"])
+            base = f"{self.authority}/{application.tenant_id}"
+            audiences = frozenset({f"{base}/oauth2/v2.0/token", f"{base}/v2.0", base})
+            assertion.verify(application, audiences=audiences, now=self._clock())
+            return assertion.grant(application)
+        if not form.get("client_secret"):
+            raise aadsts.no_proof()
+        for secret in application.secrets:
+            if secret.matches(form["client_secret"]):
+                if secret.expires_on is not None and self._clock() >= secret.expires_on:
+                    raise aadsts.expired_secret(application.client_id)
+                return "client_secret"
+        raise aadsts.wrong_secret(application.client_id)
+
+    def _know(self, tenant: str, *, discovery: bool = False) -> None:
+        with self._lock:
+            known = any(tenant == each for each, _ in self._applications)
+        if not known:
+            raise aadsts.unknown_tenant(tenant, discovery=discovery)
+
+    def _discovery(self, tenant: str) -> Answer:
+        """Answer as OpenID Connect Discovery 1.0 says."""
+        try:
+            self._know(tenant, discovery=True)
+        except aadsts.EntraError as error:
+            return self._refuse(error, "")
+        base = f"{self.authority}/{tenant}"
+        return Answer.of(
+            {
+                "token_endpoint": f"{base}/oauth2/v2.0/token",
+                "token_endpoint_auth_methods_supported": [
+                    "client_secret_post",
+                    "private_key_jwt",
+                    "client_secret_basic",
+                ],
+                "jwks_uri": f"{base}/discovery/v2.0/keys",
+                "response_modes_supported": ["query", "fragment", "form_post"],
+                "subject_types_supported": ["pairwise"],
+                "id_token_signing_alg_values_supported": ["RS256"],
+                "response_types_supported": ["code", "id_token", "code id_token"],
+                "scopes_supported": ["openid", "profile", "email", "offline_access"],
+                "issuer": f"{base}/v2.0",
+                "authorization_endpoint": f"{base}/oauth2/v2.0/authorize",
+                "device_authorization_endpoint": f"{base}/oauth2/v2.0/devicecode",
+                "end_session_endpoint": f"{base}/oauth2/v2.0/logout",
+                "tenant_region_scope": None,
+                "cloud_instance_name": "microsoftonline.com",
+            }
+        )
+
+    def _instance(self, request: Request) -> Answer:
+        """Answer the instance metadata that MSAL asks for unless discovery is disabled."""
+        host = self.authority.removeprefix("https://")
+        asked = request.query.get("authorization_endpoint", "")
+        tenant = asked.removeprefix(self.authority).strip("/").split("/")[0] or self.tenant_id
+        endpoint = f"{self.authority}/{tenant}/v2.0/.well-known/openid-configuration"
+        names = {"preferred_network": host, "preferred_cache": host, "aliases": [host]}
+        return Answer.of(
+            {
+                "tenant_discovery_endpoint": endpoint,
+                "api-version": "1.1",
+                "metadata": [names],
+            }
+        )
+
+    def _keys(self, tenant: str) -> Answer:
+        try:
+            self._know(tenant, discovery=True)
+        except aadsts.EntraError as error:
+            return self._refuse(error, "")
+        return Answer.of(self._tokens.public_keys())
+
+
+def _issuer(tenant_id: str) -> str:
+    return f"https://sts.windows.net/{tenant_id}/"
+
+
+def _basic(authorization: str) -> dict[str, str]:
+    """Return client id and secret from HTTP Basic, as RFC 6749, section 2.3.1 encodes them."""
+    kind, _, value = authorization.partition(" ")
+    if kind.lower() != "basic":
+        return {}
+    try:
+        name, _, secret = base64.b64decode(value, validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        return {}
+    return {"client_id": unquote(name), "client_secret": unquote(secret)}

@@ -1,0 +1,79 @@
+"""The emulators on their own, for whoever wants to point another process at them."""
+
+import json
+import shlex
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TextIO
+
+from lightspeed_azure.emulators.suite import Emulators
+
+
+def serve(
+    *,
+    token_lifetime: float,
+    entra_port: int,
+    azure_port: int,
+    imds_port: int,
+    as_json: bool,
+    out: TextIO,
+) -> int:
+    """Serve until SIGINT or SIGTERM, and tell `out` at the start what to set in the environment.
+
+    `out` gets the throw-away client secret: showing it is the purpose. Nothing else does. Call it
+    on the main thread, which alone may handle signals.
+
+    Args:
+        token_lifetime: seconds.
+        entra_port: 0 takes a free port.
+        azure_port: the same.
+        imds_port: the same.
+        as_json: one JSON object on one line, in the place of ``export`` lines for a shell.
+        out: where to write.
+
+    Returns:
+        The exit code: 0; 1 when a port is taken.
+    """
+    emulators = Emulators(
+        token_lifetime=token_lifetime,
+        entra_port=entra_port,
+        azure_port=azure_port,
+        imds_port=imds_port,
+    )
+    with _signals() as ended:
+        try:
+            emulators.start()
+        except OSError as error:
+            out.write(f"cannot listen: {error.strerror or error}\n")
+            return 1
+        with emulators:
+            environment = emulators.environment()
+            if as_json:
+                out.write(json.dumps(environment) + "\n")
+            else:
+                out.writelines(
+                    f"export {name}={shlex.quote(value)}\n" for name, value in environment.items()
+                )
+            out.flush()
+            ended.wait()
+    return 0
+
+
+@contextmanager
+def _signals() -> Iterator[threading.Event]:
+    """Give an event that SIGINT and SIGTERM set, and put the old handlers back at the end."""
+    ended = threading.Event()
+
+    def end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - signal's signature
+        ended.set()
+
+    kinds = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(kind, end) for kind in kinds]
+    try:
+        yield ended
+    finally:
+        for kind, handler in zip(kinds, before, strict=True):
+            signal.signal(kind, handler)
