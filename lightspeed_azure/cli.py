@@ -39,7 +39,7 @@ def _end(error: Exception, code: int) -> NoReturn:
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="lightspeed-azure", prog_name="lightspeed-azure")
 def main() -> None:
-    """Azure Entra ID tokens, always fresh, on every Llama Stack inference request.
+    r"""Azure Entra ID tokens, always fresh, on every Llama Stack inference request.
 
     \b
     Examples:
@@ -85,7 +85,9 @@ def demo(
     Everything runs on this machine: emulators stand in for Entra ID and Azure OpenAI. Exit code 0
     only if every promise was kept.
     """
-    scenario = _with_extra("demo", lambda: __import__("lightspeed_azure.demo.run", fromlist=["run"]))
+    scenario = _with_extra(
+        "demo", lambda: __import__("lightspeed_azure.demo.run", fromlist=["run"])
+    )
     kept = scenario.run(
         seconds=seconds,
         token_lifetime=token_lifetime,
@@ -105,7 +107,7 @@ def demo(
 def emulate(
     token_lifetime: float, entra_port: int, azure_port: int, imds_port: int, *, as_json: bool
 ) -> None:
-    """Serve the emulators of Entra ID, managed identity and Azure OpenAI until Ctrl-C.
+    r"""Serve the emulators of Entra ID, managed identity and Azure OpenAI until Ctrl-C.
 
     \b
     Prints the environment that points azure-identity and a stack at them:

@@ -108,7 +108,7 @@ class ServiceClient(AsyncLlamaStackClient):
         """Return the provider data in the default headers, as text."""
         return split(self._custom_headers)[1]
 
-    async def request(self, cast_to: Any, options: Any, **stream: Any) -> Any:  # type: ignore[override]
+    async def request(self, cast_to: Any, options: Any, **stream: Any) -> Any:
         """Send a request; once more with a new token where Azure refused the first."""
         call = await self.calls.of(
             options.method,

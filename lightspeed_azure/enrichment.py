@@ -12,7 +12,9 @@ from lightspeed_azure.yaml_file import YamlFile, YamlFileError
 AZURE_PROVIDER_TYPE = "remote::azure"
 
 
-def enrich_azure_entra_id_inference(ls_config: MutableMapping[str, Any], azure_entra_id: Any) -> None:
+def enrich_azure_entra_id_inference(
+    ls_config: MutableMapping[str, Any], azure_entra_id: Any
+) -> None:
     """Set `config.model_validation: false` on every `remote::azure` inference provider, in place.
 
     With it the stack starts without asking Azure about its models. Nothing else changes; without
@@ -93,7 +95,10 @@ def is_azure(provider_type: object) -> bool:
     """Return whether a provider type is Azure's, conditional (`${env.KEY:+remote::azure}`) or not."""
     return isinstance(provider_type, str) and (
         provider_type == AZURE_PROVIDER_TYPE
-        or (provider_type.startswith("${env.") and provider_type.endswith(f":+{AZURE_PROVIDER_TYPE}}}"))
+        or (
+            provider_type.startswith("${env.")
+            and provider_type.endswith(f":+{AZURE_PROVIDER_TYPE}}}")
+        )
     )
 
 

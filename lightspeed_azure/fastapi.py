@@ -98,8 +98,10 @@ def lifespan(
                 await holder.load(loaded.llama_stack)
             except StackUnavailableError as error:
                 _logger.warning("%s; the first query tries again", error)
-            state = dict(await stack.enter_async_context(inner(app)) or {}) if inner else {}
-            yield {**state, STATE_KEY: Runtime(manager, holder)}
+            state: Mapping[str, Any] | None = None
+            if inner is not None:
+                state = await stack.enter_async_context(inner(app))
+            yield {**(state or {}), STATE_KEY: Runtime(manager, holder)}
 
     return run
 

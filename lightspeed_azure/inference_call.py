@@ -89,9 +89,7 @@ class Calls:
         catalog: knows which provider serves a model.
     """
 
-    def __init__(
-        self, manager: Callable[[], AzureEntraIDManager], catalog: StackCatalog
-    ) -> None:
+    def __init__(self, manager: Callable[[], AzureEntraIDManager], catalog: StackCatalog) -> None:
         self._manager = manager
         self._catalog = catalog
 
@@ -129,8 +127,10 @@ class Calls:
         if model is None:
             return Call(data)
         provider = await self._catalog.provider_of(model)
-        identity = provider and manager.find_identity(provider.provider_id)
-        if provider is None or identity is None:
+        if provider is None:
+            return Call(data)
+        identity = manager.find_identity(provider.provider_id)
+        if identity is None:
             return Call(data)
         base_url = provider.base_url or manager.azure_base_url
         if base_url is None:

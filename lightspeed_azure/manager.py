@@ -78,7 +78,8 @@ class AzureEntraIDManager(metaclass=ProcessWide):
         for block in blocks:
             entry = _cache_entry(block)
             if entry not in self._caches:
-                self._caches[entry] = before.pop(entry, None) or self._cache(block)
+                known = entry in before
+                self._caches[entry] = before.pop(entry) if known else self._cache(block)
         self._identities = tuple(Identity(b, self._caches[_cache_entry(b)]) for b in blocks)
         for gone in before.values():
             gone.close()

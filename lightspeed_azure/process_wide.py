@@ -21,6 +21,7 @@ class ProcessWide(type):
         cls._current: Any = None
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Return the process-wide instance, which takes no arguments."""
         if args or kwargs:
             raise TypeError(
                 f"{cls.__name__}() is the process-wide instance and takes no arguments; "

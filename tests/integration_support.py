@@ -43,5 +43,7 @@ async def ask_streaming(client: Any, question: str, model: str = MODEL) -> str:
 def broken_run_config() -> Path:
     """Return a run.yaml that no stack starts from."""
     path = Path(tempfile.mkdtemp()) / "run.yaml"
-    path.write_text("version: 2\napis: [inference]\nproviders:\n  inference:\n    - provider_id: x\n")
+    path.write_text(
+        "version: 2\napis: [inference]\nproviders:\n  inference:\n    - provider_id: x\n"
+    )
     return path

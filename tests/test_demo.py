@@ -32,7 +32,10 @@ def test_the_demo_keeps_every_promise_in_both_modes() -> None:
     """Exit code 0, and a check mark for each of five promises in two modes."""
     result = subprocess.run(
         [*DEMO, "--seconds", "6", "--token-lifetime", "4"],
-        capture_output=True, text=True, check=False, env=os.environ | {"COLUMNS": "120"},
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"COLUMNS": "120"},
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stdout.count("✓") == 10
@@ -45,7 +48,10 @@ def test_the_demo_fails_and_says_what_when_renewals_are_broken() -> None:
     """When Entra ID refuses every renewal, questions fail, and the demo says so: exit code 1."""
     result = subprocess.run(
         [*DEMO, "--seconds", "6", "--token-lifetime", "3", "--mode", "library", "--break-renewals"],
-        capture_output=True, text=True, check=False, env=os.environ | {"COLUMNS": "120"},
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"COLUMNS": "120"},
     )
     assert result.returncode == 1, result.stdout + result.stderr
     assert "✗" in result.stdout
@@ -60,7 +66,9 @@ def test_an_interrupted_demo_leaves_no_process_behind(sign: signal.Signals) -> N
     marker = uuid.uuid4().hex
     process = subprocess.Popen(
         [*DEMO, "--mode", "service", "--seconds", "60"],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=os.environ | {"MARKER": marker},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=os.environ | {"MARKER": marker},
     )
     limit = time.monotonic() + 60
     while len(processes_with(marker)) < 2 and time.monotonic() < limit:

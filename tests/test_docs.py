@@ -65,7 +65,9 @@ def test_the_commands_of_the_readme_exist() -> None:
             assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"make {target}"
     helped = subprocess.run(
         [sys.executable, "-m", "lightspeed_azure", "--help"],
-        capture_output=True, text=True, check=True,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     for command in re.findall(r"lightspeed-azure ([a-z]+)", text):
         assert f"  {command} " in helped, command
@@ -109,14 +111,17 @@ def test_the_python_of_the_readme_runs(number: int, tmp_path: Path) -> None:
             command,
             cwd=tmp_path,
             env=clean_environment() | emulators.environment() | {"LLAMA_STACK_LOG_FORMAT": "json"},
-            capture_output=True, text=True, check=False, timeout=120,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
         )
         assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
         if "query" in names or "main" in names:
             assert emulators.azure.requests.accepted == 1
 
 
-ASKS = '''
+ASKS = """
 
 import sys
 import warnings
@@ -128,7 +133,7 @@ with TestClient(app) as http:
     answer = http.post("/query", params={"question": "Who are you?"})
     assert answer.status_code == 200, answer.text
     assert "Who are you?" in answer.json(), answer.text
-'''
+"""
 
 
 def clean_environment() -> dict[str, str]:

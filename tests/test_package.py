@@ -81,9 +81,7 @@ def test_files_stay_short() -> None:
     assert long == {}
 
 
-@pytest.mark.parametrize(
-    "command", [["--help"], ["enrich", "--help"], ["--version"]], ids=" ".join
-)
+@pytest.mark.parametrize("command", [["--help"], ["enrich", "--help"], ["--version"]], ids=" ".join)
 def test_the_command_starts_without_the_heavy_parts(command: list[str]) -> None:
     """`--help` imports neither azure-identity, nor a stack client, nor httpx, nor pydantic."""
     code = (
@@ -92,7 +90,9 @@ def test_the_command_starts_without_the_heavy_parts(command: list[str]) -> None:
         "print(sorted({'azure', 'llama_stack_client', 'httpx', 'pydantic', 'fastapi', 'ruamel',"
         " 'rich', 'aiohttp'} & set(sys.modules)))"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert result.stdout.splitlines()[-1] == "[]"
 
 
@@ -130,16 +130,22 @@ def test_the_wheel_installs_and_runs_the_demo(tmp_path: Path) -> None:
     python = tmp_path / "venv" / "bin" / "python"
     subprocess.run(
         [uv, "venv", "--quiet", "--python", sys.executable, str(tmp_path / "venv")],
-        check=True, env=environment,
+        check=True,
+        env=environment,
     )
     subprocess.run(
         [uv, "pip", "install", "--quiet", "--python", str(python), f"{wheel}[demo]"],
-        check=True, env=environment,
+        check=True,
+        env=environment,
     )
     demo = [str(python.with_name("lightspeed-azure")), "demo", "--mode", "library"]
     result = subprocess.run(
         [*demo, "--seconds", "5", "--token-lifetime", "3"],
-        cwd=tmp_path, capture_output=True, text=True, check=False, env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
     )
     assert result.returncode == 0, result.stdout + result.stderr
 

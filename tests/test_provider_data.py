@@ -35,7 +35,9 @@ def test_what_is_encoded_is_a_safe_header(data: dict[str, object]) -> None:
     assert parse(value) == data
 
 
-@pytest.mark.parametrize("value", ["", "null", "[]", '"text"', "12", "{", "secret-canary", "{'a': 1}"])
+@pytest.mark.parametrize(
+    "value", ["", "null", "[]", '"text"', "12", "{", "secret-canary", "{'a': 1}"]
+)
 def test_what_is_no_object_is_an_error_without_the_value(value: str) -> None:
     """For one request it is the caller's error; as a default it counts as none."""
     with pytest.raises(ProviderDataError) as caught:

@@ -79,7 +79,8 @@ async def _until_healthy(process: asyncio.subprocess.Process, health: str, log: 
                 if (await client.get(health)).is_success:
                     return
             await asyncio.sleep(0.1)
-    tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+    printed = await asyncio.to_thread(log.read_text, errors="replace")
+    tail = "\n".join(printed.splitlines()[-15:])
     what = "did not answer in time" if process.returncode is None else "ended"
     raise ServerError(f"A server of the demo {what}; the end of what it printed:\n{tail}")
 

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
@@ -63,16 +63,17 @@ async def tell(options: Options, screen: Screen) -> bool:
             "which accepts nothing but valid tokens"
         )
         for mode in options.modes:
-            last = mode == options.modes[-1]
-            results.append((mode, await _mode(mode, options, screen, emulators, Path(folder), last)))
+            home = example_service(Path(folder) / mode, library=mode == LIBRARY)
+            keep = options.keep and mode == options.modes[-1]
+            promises = await _mode(mode, replace(options, keep=keep), screen, emulators, home)
+            results.append((mode, promises))
     screen.summary(results)
     return all(promise.kept for _, promises in results for promise in promises)
 
 
 async def _mode(
-    mode: str, options: Options, screen: Screen, emulators: Emulators, folder: Path, last: bool
+    mode: str, options: Options, screen: Screen, emulators: Emulators, home: Path
 ) -> tuple[Promise, ...]:
-    home = example_service(folder / mode, library=mode == LIBRARY)
     environment = _environment(emulators, home)
     emulators.entra.clear_faults()
     async with _stack_and_service(mode, home, environment, screen) as service:
@@ -92,7 +93,7 @@ async def _mode(
             await watch.glance(client)
         promises = judge(watch, stack_has_key=_has_key(environment, home))
         screen.say(f"{mode} mode: {'every promise kept' if _kept(promises) else 'NOT well'}")
-        if options.keep and last:
+        if options.keep:
             await _stay(service, emulators, screen)
     return promises
 
@@ -120,8 +121,7 @@ async def _stack_and_service(
     stack_url = environment["LLAMA_STACK_URL"]
     async with (
         server(
-            [sys.executable, "-m", "llama_stack.cli.llama", "stack", "run", "enriched.yaml"]
-            + ["--port", stack_url.rpartition(":")[2]],
+            stack_command("enriched.yaml", stack_url),
             health=f"{stack_url}/v1/health",
             folder=home,
             environment=environment,
@@ -130,6 +130,12 @@ async def _stack_and_service(
         service,
     ):
         yield url
+
+
+def stack_command(config: str, url: str) -> list[str]:
+    """Return the command that serves a stack at a loopback URL."""
+    llama = [sys.executable, "-m", "llama_stack.cli.llama"]
+    return [*llama, "stack", "run", config, "--port", url.rpartition(":")[2]]
 
 
 def example_service(home: Path, *, library: bool) -> Path:

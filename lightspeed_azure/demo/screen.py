@@ -83,7 +83,9 @@ def _picture(watch: Watch) -> Panel:
         ProgressBar(total=lifetime, completed=left, width=30),
         f"{left:4.1f} s of {lifetime:.0f} s left",
     )
-    grid.add_row("renewals", str(token.get("renewals", 0)), "", f"{watch.issued} issued by Entra ID")
+    grid.add_row(
+        "renewals", str(token.get("renewals", 0)), "", f"{watch.issued} issued by Entra ID"
+    )
     grid.add_row(
         "questions",
         f"{watch.tally.plain} plain, {watch.tally.streamed} streamed",

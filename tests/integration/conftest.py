@@ -62,15 +62,20 @@ def stack_environment(
 
 
 @pytest.fixture(scope="session")
-def stack_url(
-    stack_environment: None, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
+def stack_url(stack_environment: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real Llama Stack in a process of its own."""
     url = f"http://127.0.0.1:{free_port()}"
     folder = tmp_path_factory.mktemp("server")
     with asyncio.Runner() as runner:
         running = server(
-            [sys.executable, "-m", "llama_stack.cli.llama", "stack", "run", str(EXAMPLE / "run.yaml")]
+            [
+                sys.executable,
+                "-m",
+                "llama_stack.cli.llama",
+                "stack",
+                "run",
+                str(EXAMPLE / "run.yaml"),
+            ]
             + ["--port", url.rpartition(":")[2]],
             health=f"{url}/v1/health",
             folder=folder,

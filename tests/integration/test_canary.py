@@ -178,9 +178,7 @@ def test_answers_of_a_service(emulators: Emulators, stack_url: str, canary: Cana
     """Neither a problem document nor a probe's answer holds a secret."""
     block = entra_block(emulators) | {"client_secret": "wrong-canary-secret"}
     canary.watch(wrong_secret="wrong-canary-secret")
-    app = FastAPI(
-        lifespan=lifespan({"llama_stack": {"url": stack_url}, "azure_entra_id": block})
-    )
+    app = FastAPI(lifespan=lifespan({"llama_stack": {"url": stack_url}, "azure_entra_id": block}))
 
     @app.post("/query")
     async def query(client: ClientDep) -> str:

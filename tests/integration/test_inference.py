@@ -183,7 +183,9 @@ async def test_the_callers_own_provider_data_stays(
     answer = await holder.get_client().chat.completions.create(
         model="azure/gpt-4o-mini",
         messages=[{"role": "user", "content": "hello"}],
-        extra_headers={"x-LLAMASTACK-provider-data": '{"azure_api_key": "x", "openai_api_key": "y"}'},
+        extra_headers={
+            "x-LLAMASTACK-provider-data": '{"azure_api_key": "x", "openai_api_key": "y"}'
+        },
     )
     assert "hello" in answer.choices[0].message.content
     assert emulators.azure.requests.rejected == 0

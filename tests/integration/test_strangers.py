@@ -74,7 +74,7 @@ async def test_a_redirect_to_another_origin_carries_no_token(
     *,
     shown_in_default_headers: bool,
 ) -> None:
-    """httpx would forward the header; the transport takes it off at the origin's border."""
+    """Httpx would forward the header; the transport takes it off at the origin's border."""
     seen: list[dict[str, str]] = []
     at_home: list[dict[str, str]] = []
 
