@@ -5,13 +5,12 @@ https://learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle
 The token is judged when the request arrives: one that expires during a stream does not end it.
 """
 
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pydantic import SecretStr
 
-from lightspeed_azure.emulators import answers
+from lightspeed_azure.emulators import answers, responses
 from lightspeed_azure.emulators.entra import EntraEmulator
 from lightspeed_azure.emulators.exchange import Answer, Handling, Request
 from lightspeed_azure.emulators.faults import Fault, FaultQueue
@@ -55,7 +54,6 @@ class AzureOpenAIEmulator:
         self._clock = clock
         self._ledger = Ledger()
         self._faults = FaultQueue()
-        self._lock = threading.Lock()
         self.endpoint = ""
         self.reset()
 
@@ -123,7 +121,7 @@ class AzureOpenAIEmulator:
         path = request.path.removeprefix(_PREFIX) if request.path.startswith(_PREFIX) else ""
         endpoint = path.strip("/")
         endpoint = "models" if endpoint.startswith("models/") else endpoint
-        token = _bearer(request.headers.get("authorization", ""))
+        token = request.bearer()
         labels = {"by_path": path or request.path}
         if token:
             labels["by_token"] = fingerprint(token)
@@ -215,8 +213,8 @@ class AzureOpenAIEmulator:
     def _responses(self, asked: Mapping[str, Any]) -> Answer:
         talk = self._talk(asked, asked.get("input"))
         if not asked.get("stream"):
-            return Answer.of(answers.response(talk, asked))
-        return self._stream(answers.response_stream(talk, asked, pieces=self.chunks))
+            return Answer.of(responses.response(talk, asked))
+        return self._stream(responses.response_stream(talk, asked, pieces=self.chunks))
 
     def _completions(self, asked: Mapping[str, Any]) -> Answer:
         return Answer.of(answers.completion(self._talk(asked, asked.get("prompt"))))
@@ -235,8 +233,3 @@ _ENDPOINTS: Mapping[str, Callable[[AzureOpenAIEmulator, Mapping[str, Any]], Answ
     "embeddings": AzureOpenAIEmulator._embeddings,  # noqa: SLF001
     "models": None,
 }
-
-
-def _bearer(authorization: str) -> str:
-    kind, _, value = authorization.partition(" ")
-    return value.strip() if kind.lower() == "bearer" else ""

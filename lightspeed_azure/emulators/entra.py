@@ -7,18 +7,15 @@ Access tokens look like those that Azure's own resources get: version 1.0, the i
 ``/.default``). The resource decides on that form, not the version of the endpoint asked.
 """
 
-import base64
-import binascii
 import re
 import secrets
 import threading
 import uuid
 from collections.abc import Callable
-from urllib.parse import unquote
 
 from pydantic import SecretStr
 
-from lightspeed_azure.emulators import aadsts
+from lightspeed_azure.emulators import aadsts, discovery
 from lightspeed_azure.emulators.applications import Application, ClientSecret
 from lightspeed_azure.emulators.assertions import Assertion
 from lightspeed_azure.emulators.exchange import Answer, Handling, Request
@@ -171,13 +168,26 @@ class EntraEmulator:
                 return self._token_handling(tenant, request)
             case [tenant, "discovery", "v2.0", "keys"]:
                 self._ledger.count("jwks")
-                return Handling(self._faults.take("jwks"), lambda: self._keys(tenant))
+                return Handling(
+                    self._faults.take("jwks"),
+                    lambda: self._describe(tenant, self._tokens.public_keys),
+                )
             case ["common", "discovery", "instance"]:
                 self._ledger.count("discovery")
-                return Handling(self._faults.take("discovery"), lambda: self._instance(request))
+                return Handling(
+                    self._faults.take("discovery"),
+                    lambda: Answer.of(
+                        discovery.instance(self.authority, request.query, self.tenant_id)
+                    ),
+                )
             case [tenant, "v2.0", ".well-known", "openid-configuration"]:
                 self._ledger.count("discovery")
-                return Handling(self._faults.take("discovery"), lambda: self._discovery(tenant))
+                return Handling(
+                    self._faults.take("discovery"),
+                    lambda: self._describe(
+                        tenant, lambda: discovery.configuration(self.authority, tenant)
+                    ),
+                )
         return Handling(None, lambda: Answer.of({"error": "not_found"}, status=404))
 
     def refusal(self, fault: Fault) -> Answer:
@@ -223,7 +233,7 @@ class EntraEmulator:
 
     def _authenticate(self, tenant: str, request: Request) -> tuple[Application, str, str]:
         """Return who asks, for which resource, and by which kind of proof."""
-        form = {**_basic(request.headers.get("authorization", "")), **request.form()}
+        form = {**request.basic(), **request.form()}
         self._know(tenant)
         for name in ("grant_type", "client_id", "scope"):
             if not form.get(name):
@@ -262,70 +272,13 @@ class EntraEmulator:
         if not known:
             raise aadsts.unknown_tenant(tenant, discovery=discovery)
 
-    def _discovery(self, tenant: str) -> Answer:
-        """Answer as OpenID Connect Discovery 1.0 says."""
+    def _describe(self, tenant: str, document: Callable[[], object]) -> Answer:
         try:
             self._know(tenant, discovery=True)
         except aadsts.EntraError as error:
             return self._refuse(error, "")
-        base = f"{self.authority}/{tenant}"
-        return Answer.of(
-            {
-                "token_endpoint": f"{base}/oauth2/v2.0/token",
-                "token_endpoint_auth_methods_supported": [
-                    "client_secret_post",
-                    "private_key_jwt",
-                    "client_secret_basic",
-                ],
-                "jwks_uri": f"{base}/discovery/v2.0/keys",
-                "response_modes_supported": ["query", "fragment", "form_post"],
-                "subject_types_supported": ["pairwise"],
-                "id_token_signing_alg_values_supported": ["RS256"],
-                "response_types_supported": ["code", "id_token", "code id_token"],
-                "scopes_supported": ["openid", "profile", "email", "offline_access"],
-                "issuer": f"{base}/v2.0",
-                "authorization_endpoint": f"{base}/oauth2/v2.0/authorize",
-                "device_authorization_endpoint": f"{base}/oauth2/v2.0/devicecode",
-                "end_session_endpoint": f"{base}/oauth2/v2.0/logout",
-                "tenant_region_scope": None,
-                "cloud_instance_name": "microsoftonline.com",
-            }
-        )
-
-    def _instance(self, request: Request) -> Answer:
-        """Answer the instance metadata that MSAL asks for unless discovery is disabled."""
-        host = self.authority.removeprefix("https://")
-        asked = request.query.get("authorization_endpoint", "")
-        tenant = asked.removeprefix(self.authority).strip("/").split("/")[0] or self.tenant_id
-        endpoint = f"{self.authority}/{tenant}/v2.0/.well-known/openid-configuration"
-        names = {"preferred_network": host, "preferred_cache": host, "aliases": [host]}
-        return Answer.of(
-            {
-                "tenant_discovery_endpoint": endpoint,
-                "api-version": "1.1",
-                "metadata": [names],
-            }
-        )
-
-    def _keys(self, tenant: str) -> Answer:
-        try:
-            self._know(tenant, discovery=True)
-        except aadsts.EntraError as error:
-            return self._refuse(error, "")
-        return Answer.of(self._tokens.public_keys())
+        return Answer.of(document())
 
 
 def _issuer(tenant_id: str) -> str:
     return f"https://sts.windows.net/{tenant_id}/"
-
-
-def _basic(authorization: str) -> dict[str, str]:
-    """Return client id and secret from HTTP Basic, as RFC 6749, section 2.3.1 encodes them."""
-    kind, _, value = authorization.partition(" ")
-    if kind.lower() != "basic":
-        return {}
-    try:
-        name, _, secret = base64.b64decode(value, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
-        return {}
-    return {"client_id": unquote(name), "client_secret": unquote(secret)}

@@ -3,11 +3,12 @@
 Header values and bodies carry tokens and secrets, so neither appears in a `repr`.
 """
 
+import base64
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 from lightspeed_azure.emulators.faults import Fault
 
@@ -33,6 +34,22 @@ class Request:
     def form(self) -> dict[str, str]:
         """Return the fields of an urlencoded form; of a repeated field the last counts."""
         return dict(parse_qsl(self.body.decode("utf-8", "replace"), keep_blank_values=True))
+
+    def basic(self) -> dict[str, str]:
+        """Return client id and secret from HTTP Basic (RFC 6749, section 2.3.1), or {}."""
+        kind, _, value = self.headers.get("authorization", "").partition(" ")
+        if kind.lower() != "basic":
+            return {}
+        try:
+            name, _, secret = base64.b64decode(value, validate=True).decode().partition(":")
+        except ValueError:
+            return {}
+        return {"client_id": unquote(name), "client_secret": unquote(secret)}
+
+    def bearer(self) -> str:
+        """Return the bearer token (RFC 6750), or ""."""
+        kind, _, value = self.headers.get("authorization", "").partition(" ")
+        return value.strip() if kind.lower() == "bearer" else ""
 
     def json(self) -> dict[str, Any]:
         """Return the JSON object in the body; {} when it is anything else."""

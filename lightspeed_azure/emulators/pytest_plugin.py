@@ -1,12 +1,11 @@
 """Fixtures for the tests of whoever uses this package; pytest loads them by itself.
 
-====================== =========================================================================
-``azure_emulators``    all three services, as if newly started for this test
-``entra_emulator``     `azure_emulators.entra`
-``imds_emulator``      `azure_emulators.imds`
-``azure_openai_emulator`` `azure_emulators.azure`
-``azure_environment``  the environment variables that lead to them, set for this test; a mapping
-====================== =========================================================================
+``azure_emulators``
+    all three services, as if newly started for this test
+``entra_emulator``, ``imds_emulator``, ``azure_openai_emulator``
+    `azure_emulators.entra`, `.imds`, `.azure`
+``azure_environment``
+    sets the environment variables that lead to them, for this test; a mapping
 
 The servers start when a test first asks for them and serve the whole session; tenant,
 application, secret, signing key, counters and faults are new for each test. Tokens live 3600 s

@@ -296,7 +296,7 @@ def their_manager() -> Iterator[Any]:
         pip = shutil.which("pip")
         command = [pip] if pip else [sys.executable, "-m", "pip"]
         options = ["--no-deps", "--only-binary=:all:", "--python-version=3.12", "-q", "-d"]
-        subprocess.run(  # noqa: S603  # a fixed command
+        subprocess.run(  # a fixed command
             [*command, "download", WHEEL, *options, directory],
             check=True,
             timeout=120,

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
@@ -15,6 +14,7 @@ from lightspeed_azure import (
     LlamaStackConfiguration,
 )
 from lightspeed_azure.demo.processes import free_port, server
+from lightspeed_azure.demo.scenario import stack_command
 from lightspeed_azure.emulators import Emulators
 
 MODES = ("service", "library")
@@ -68,15 +68,7 @@ def stack_url(stack_environment: None, tmp_path_factory: pytest.TempPathFactory)
     folder = tmp_path_factory.mktemp("server")
     with asyncio.Runner() as runner:
         running = server(
-            [
-                sys.executable,
-                "-m",
-                "llama_stack.cli.llama",
-                "stack",
-                "run",
-                str(EXAMPLE / "run.yaml"),
-            ]
-            + ["--port", url.rpartition(":")[2]],
+            stack_command(str(EXAMPLE / "run.yaml"), url),
             health=f"{url}/v1/health",
             folder=folder,
             environment=dict(os.environ) | {"SQLITE_STORE_DIR": str(folder)},
