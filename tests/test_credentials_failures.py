@@ -317,3 +317,12 @@ def test_a_clock_that_is_wrong_is_said(emu: Emulators, tmp_path: Path) -> None:
     error = failure(emu, certificate_path=file)
     assert error.code == "AADSTS700024"
     assert "clock" in str(error)
+
+
+def test_half_an_answer_is_not_logged_by_anybody(
+    emu: Emulators, caplog: pytest.LogCaptureFixture
+) -> None:
+    """MSAL writes a body that is no JSON into the log, and half a body can hold a token."""
+    emu.entra.fault(Fault.status(200, body=f'{{"access_token": "{CANARY}", "expires_'))
+    failure(emu, **secret(emu))
+    assert CANARY not in caplog.text
