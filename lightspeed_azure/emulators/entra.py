@@ -9,8 +9,6 @@ Access tokens look like those that Azure's own resources get: version 1.0, the i
 
 import re
 import secrets
-import threading
-import uuid
 from collections.abc import Callable
 
 from pydantic import SecretStr
@@ -18,6 +16,7 @@ from pydantic import SecretStr
 from lightspeed_azure.emulators import aadsts, discovery
 from lightspeed_azure.emulators.applications import Application, ClientSecret
 from lightspeed_azure.emulators.assertions import Assertion
+from lightspeed_azure.emulators.directory import Directory, issuer_of
 from lightspeed_azure.emulators.exchange import Answer, Handling, Request
 from lightspeed_azure.emulators.faults import Fault, FaultQueue
 from lightspeed_azure.emulators.ledgers import EntraRequests, Ledger
@@ -47,33 +46,31 @@ class EntraEmulator:
     ) -> None:
         self._tokens = tokens
         self._clock = clock
-        self._lock = threading.Lock()
+        self._directory = Directory()
         self._ledger = Ledger()
         self._faults = FaultQueue()
         self.authority = ""
         self.token_lifetime = token_lifetime
-        self.reset(token_lifetime=token_lifetime)
 
     def __repr__(self) -> str:
         return f"EntraEmulator(authority={self.authority!r}, tenant_id={self.tenant_id!r})"
 
     def reset(self, *, token_lifetime: float) -> None:
         """Start anew: another tenant with another application, no faults, counters at nought."""
-        tenant_id = str(uuid.uuid4())
-        application = Application(tenant_id=tenant_id, secrets=[secrets.token_urlsafe(30)])
-        with self._lock:
-            self.tenant_id = tenant_id
-            self._default = application.client_id
-            self._applications = {(tenant_id, application.client_id): application}
-            self._faults.clear()
-            self._ledger.clear()
-            self.token_lifetime = token_lifetime
+        self._directory.reset()
+        self._faults.clear()
+        self._ledger.clear()
+        self.token_lifetime = token_lifetime
+
+    @property
+    def tenant_id(self) -> str:
+        """The tenant that is registered from the start."""
+        return self._directory.tenant_id
 
     @property
     def application(self) -> Application:
         """The application that is registered from the start, as it is now."""
-        with self._lock:
-            return self._applications[self.tenant_id, self._default]
+        return self._directory.application
 
     @property
     def requests(self) -> EntraRequests:
@@ -90,14 +87,12 @@ class EntraEmulator:
 
     @property
     def issuers(self) -> frozenset[str]:
-        """The claim ``iss`` of the tokens of each tenant."""
-        with self._lock:
-            return frozenset(_issuer(tenant_id) for tenant_id, _ in self._applications)
+        """The claim ``iss`` of the tokens of every tenant."""
+        return self._directory.issuers
 
     def register(self, application: Application) -> Application:
         """Let the application's tenant know it, in the place of one with the same client id."""
-        with self._lock:
-            self._applications[application.tenant_id, application.client_id] = application
+        self._directory.register(application)
         return application
 
     def rotate_secret(self) -> SecretStr:
@@ -147,8 +142,8 @@ class EntraEmulator:
         app = application or self.application
         claims = {
             "aud": resource,
-            "iss": _issuer(app.tenant_id),
-            "idp": _issuer(app.tenant_id),
+            "iss": issuer_of(app.tenant_id),
+            "idp": issuer_of(app.tenant_id),
             "tid": app.tenant_id,
             "appid": app.client_id,
             "appidacr": proof,
@@ -234,7 +229,7 @@ class EntraEmulator:
     def _authenticate(self, tenant: str, request: Request) -> tuple[Application, str, str]:
         """Return who asks, for which resource, and by which kind of proof."""
         form = {**request.basic(), **request.form()}
-        self._know(tenant)
+        self._directory.know(tenant)
         for name in ("grant_type", "client_id", "scope"):
             if not form.get(name):
                 raise aadsts.missing_parameter(name)
@@ -243,10 +238,7 @@ class EntraEmulator:
         scope = form["scope"]
         if not _RESOURCE.fullmatch(scope):
             raise aadsts.invalid_scope(scope)
-        with self._lock:
-            application = self._applications.get((tenant, form["client_id"]))
-        if application is None:
-            raise aadsts.unknown_application(form["client_id"], tenant)
+        application = self._directory.find(tenant, form["client_id"])
         grant = self._prove(application, form)
         return application, scope.removesuffix("/.default"), grant
 
@@ -266,19 +258,9 @@ class EntraEmulator:
                 return "client_secret"
         raise aadsts.wrong_secret(application.client_id)
 
-    def _know(self, tenant: str, *, discovery: bool = False) -> None:
-        with self._lock:
-            known = any(tenant == each for each, _ in self._applications)
-        if not known:
-            raise aadsts.unknown_tenant(tenant, discovery=discovery)
-
     def _describe(self, tenant: str, document: Callable[[], object]) -> Answer:
         try:
-            self._know(tenant, discovery=True)
+            self._directory.know(tenant, discovery=True)
         except aadsts.EntraError as error:
             return self._refuse(error, "")
         return Answer.of(document())
-
-
-def _issuer(tenant_id: str) -> str:
-    return f"https://sts.windows.net/{tenant_id}/"
