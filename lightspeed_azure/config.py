@@ -74,7 +74,7 @@ def configuration_from_mapping(
     environ: Mapping[str, str] | None = None,
     where: str = "configuration",
 ) -> Configuration:
-    """Read a configuration that somebody has parsed already.
+    """Read a configuration that somebody has parsed already; the files it names are not looked at.
 
     Args:
         data: the whole of `lightspeed-stack.yaml` as a mapping.

@@ -32,8 +32,9 @@ class Reader:
 
     Args:
         environ: the environment to ask.
-        written: whether an operator wrote this by hand, so that a key without a value is a slip;
-            a program that dumps a model writes None for what was not given.
+        written: whether an operator wrote this in a file here, so that the files it names are
+            looked at, and a key without a value is a slip; a program that dumps a model writes
+            None for what was not given.
     """
 
     def __init__(self, environ: Mapping[str, str], *, written: bool = False) -> None:
@@ -136,7 +137,8 @@ class Reader:
         try:
             more = {"environ": self._environ} if kind is AzureEntraIdConfiguration else {}
             block = kind(**{str(name): value for name, value in values.items()}, **more)
-            found += check_files(block)
+            if self._written:
+                found += check_files(block)
         except LocatedConfigurationError as error:
             found += [
                 problem
