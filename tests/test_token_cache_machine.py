@@ -12,7 +12,7 @@ from concurrent.futures import Future
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from token_cache_fakes import Answer, Call, Stage, outage, refusal, token
 
 from lightspeed_azure.errors import TokenError
@@ -54,6 +54,15 @@ class TokenCacheMachine(RuleBasedStateMachine):
     def now(self) -> float:
         """The issuer's time."""
         return self.stage.clock.mono_now
+
+    @initialize(had=st.booleans())
+    def begin(self, had: bool) -> None:  # hypothesis passes it by name
+        """Begin with a token or without."""
+        if had:
+            self.get(0.0)
+            call = self.open.pop()
+            call.answer(self.answer_of("new", call))
+            self.settle()
 
     # What callers do.
 
@@ -302,7 +311,7 @@ async def turns() -> None:
 
 TestTokenCacheMachine = TokenCacheMachine.TestCase
 TestTokenCacheMachine.settings = settings(
-    max_examples=60,
+    max_examples=300,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),
