@@ -74,11 +74,12 @@ class Assertion:
             raise aadsts.expired_assertion(now, starts, ends)
 
     def _verify_certificate(self, application: Application, audiences: frozenset[str]) -> None:
-        sha1, sha256 = self.headers.get("x5t"), self.headers.get("x5t#S256")
+        # RFC 7515 wants no padding; MSAL for Python pads, and the real service takes both.
+        sha1, sha256 = (str(self.headers.get(name, "")).rstrip("=") for name in ("x5t", "x5t#S256"))
         keys = [
             each.public_key
             for each in application.certificates
-            if (sha256 == each.sha256) or (sha256 is None and sha1 == each.sha1)
+            if sha256 == each.sha256 or (not sha256 and sha1 == each.sha1)
         ]
         if not keys:
             raise aadsts.unregistered_certificate(application.client_id)
