@@ -5,15 +5,15 @@ One request through the house::
     endpoint          client: ClientDep                                   fastapi.py
                       client.chat.completions.create(model="azure/gpt-4o-mini", …)
       client.request()  is this an inference call for a remote::azure model?
-                                                    clients.py, inference_call.py, stack_catalog.py
+                                                    clients/
                         identity.aheader()                                identity.py
-                          cache.aget()                                    token_cache.py
+                          cache.aget()                                    token_cache/
                             fresh  → the token, at once
                             stale  → the token, at once; one renewal runs behind
                             expired→ join the one renewal under way, for at most `deadline` s
-                              source(attempt)                             credentials.py → azure-identity
+                              source(attempt)                             credentials/ → azure-identity
                         {azure_api_key, azure_api_base} as one header     provider_data.py
-                        sent to the configured origin only                pinned_transport.py
+                        sent to the configured origin only                clients/pinned_transport.py
       Llama Stack → Azure OpenAI, Authorization: Bearer <token>
       401?            cache.invalidate(that token); one renewal; once more, if nothing was streamed yet
 """
@@ -21,7 +21,7 @@ One request through the house::
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lightspeed_azure.client_holder import AsyncLlamaStackClientHolder
+    from lightspeed_azure.clients.holder import AsyncLlamaStackClientHolder
     from lightspeed_azure.config import (
         AzureEntraIdConfiguration,
         Configuration,
@@ -59,7 +59,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "client_holder": ("AsyncLlamaStackClientHolder",),
+    "clients.holder": ("AsyncLlamaStackClientHolder",),
     "config": (
         "AzureEntraIdConfiguration",
         "Configuration",

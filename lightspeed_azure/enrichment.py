@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
+from lightspeed_azure.config.yaml_file import YamlFile, YamlFileError
 from lightspeed_azure.errors import InvalidConfigurationError
-from lightspeed_azure.yaml_file import YamlFile, YamlFileError
 
 AZURE_PROVIDER_TYPE = "remote::azure"
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, HTTPException, Request
 
-from lightspeed_azure.client_holder import AsyncLlamaStackClientHolder
+from lightspeed_azure.clients.holder import AsyncLlamaStackClientHolder
 from lightspeed_azure.config import (
     Configuration,
     configuration_from_mapping,

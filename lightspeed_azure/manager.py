@@ -207,7 +207,6 @@ class AzureEntraIDManager(metaclass=ProcessWide):
         source = credential_source(block)
         source.warm_up()
         name = block.provider_id or "azure"
-        _logger.info("Entra ID identity %s: %s", name, source.describe())
         return TokenCache(source, name=name, deadline=block.deadline, **self._cache_options)
 
 

@@ -7,11 +7,11 @@ import pytest
 import yaml
 from entra_material import Certificate, assertion
 
-from lightspeed_azure.aadsts import MEANINGS
-from lightspeed_azure.cloud import CLOUDS
 from lightspeed_azure.config import AzureEntraIdConfiguration, load_configuration
-from lightspeed_azure.credentials import credential_source
-from lightspeed_azure.entra_id_block import KINDS
+from lightspeed_azure.config.cloud import CLOUDS
+from lightspeed_azure.config.entra_id import KINDS
+from lightspeed_azure.credentials.aadsts import MEANINGS
+from lightspeed_azure.credentials.source import credential_source
 
 PAGE = (Path(__file__).parents[1] / "docs" / "credentials.md").read_text()
 EXAMPLES = re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)

@@ -18,7 +18,7 @@ from signing_in import (
     running_fixture,  # noqa: F401 - likewise
 )
 
-from lightspeed_azure.credentials import credential_source
+from lightspeed_azure.credentials.source import credential_source
 from lightspeed_azure.emulators import Emulators, Fault
 from lightspeed_azure.errors import CredentialRejectedError, TokenError, TokenUnavailableError
 

@@ -21,7 +21,7 @@ from signing_in import (
     running_fixture,  # noqa: F401 - likewise
 )
 
-from lightspeed_azure.credentials import CredentialSource, credential_source
+from lightspeed_azure.credentials.source import CredentialSource, credential_source
 from lightspeed_azure.emulators import Emulators
 from lightspeed_azure.errors import CredentialRejectedError, InvalidConfigurationError
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from lightspeed_azure.environment import UnsetVariableError, expand, substitute
+from lightspeed_azure.config.environment import UnsetVariableError, expand, substitute
 
 ENVIRON = {
     "HOME": "/home/operator",

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 from pydantic import SecretBytes
 
-from lightspeed_azure.entra_id_block import AzureEntraIdConfiguration
-from lightspeed_azure.exchange import hooks
-from lightspeed_azure.foreign_credential import foreign_credential
+from lightspeed_azure.config.entra_id import AzureEntraIdConfiguration
+from lightspeed_azure.credentials.exchange import hooks
+from lightspeed_azure.credentials.foreign_credential import foreign_credential
 
 _LOG = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lightspeed_azure.problems import Key, Problem
+from lightspeed_azure.config.problems import Key, Problem
 
 
 class YamlFile:

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from lightspeed_azure.block import Block
-from lightspeed_azure.certificate import certificate_check
-from lightspeed_azure.entra_id_block import AzureEntraIdConfiguration
+from lightspeed_azure.config.block import Block
+from lightspeed_azure.config.certificate import certificate_check
+from lightspeed_azure.config.entra_id import AzureEntraIdConfiguration
+from lightspeed_azure.config.problems import Problem
 from lightspeed_azure.errors import InvalidConfigurationError
-from lightspeed_azure.problems import Problem
 from lightspeed_azure.secret_file import SecretFile
 
 CLIENT_SECRET_NAME = "client_secret"  # noqa: S105 - the name of a file

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
-from lightspeed_azure.problems import LocatedConfigurationError, Problem, of_validation
+from lightspeed_azure.config.problems import LocatedConfigurationError, Problem, of_validation
 
 
 class Block(BaseModel):

@@ -3,12 +3,18 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lightspeed_azure.block import Block
-from lightspeed_azure.entra_id_block import KINDS, AzureEntraIdConfiguration
-from lightspeed_azure.environment import UnsetVariableError, convert, expand
-from lightspeed_azure.files_named import check_files
-from lightspeed_azure.llama_stack_block import LlamaStackConfiguration
-from lightspeed_azure.problems import Key, LocatedConfigurationError, Problem, closest, unknown_key
+from lightspeed_azure.config.block import Block
+from lightspeed_azure.config.entra_id import KINDS, AzureEntraIdConfiguration
+from lightspeed_azure.config.environment import UnsetVariableError, convert, expand
+from lightspeed_azure.config.files_named import check_files
+from lightspeed_azure.config.llama_stack import LlamaStackConfiguration
+from lightspeed_azure.config.problems import (
+    Key,
+    LocatedConfigurationError,
+    Problem,
+    closest,
+    unknown_key,
+)
 
 _BLOCKS = ("azure_entra_id", "llama_stack")
 

@@ -35,6 +35,10 @@ class AzureProvider:
     base_url: str | None
 
 
+type Ask = Callable[[], Awaitable[Listing]]
+"""Asks a stack what it says of itself, without credentials."""
+
+
 class StackCatalog:
     """Remembers what the stack says; asks again when a model is unknown.
 
@@ -44,7 +48,7 @@ class StackCatalog:
 
     def __init__(
         self,
-        ask: Callable[[], Awaitable[Listing]],
+        ask: Ask,
         *,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:

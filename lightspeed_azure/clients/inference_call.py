@@ -3,12 +3,12 @@
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
+from lightspeed_azure.clients.refusal import is_azure_refusal
+from lightspeed_azure.clients.stack_catalog import StackCatalog
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.identity import Identity
 from lightspeed_azure.manager import AzureEntraIDManager
 from lightspeed_azure.provider_data import encode, merge, parse, parse_default
-from lightspeed_azure.refusal import is_azure_refusal
-from lightspeed_azure.stack_catalog import StackCatalog
 from lightspeed_azure.token_cache import Token
 
 INFERENCE_PATHS = (

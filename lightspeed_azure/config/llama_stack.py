@@ -1,19 +1,16 @@
 """The `llama_stack:` block: where Llama Stack is, and how to reach it."""
 
 import ipaddress
-import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, StrictBool
 
-from lightspeed_azure.block import Block, attributes
-from lightspeed_azure.problems import Problem, closest
-from lightspeed_azure.values import boolean, file_path, http_url, seconds, secret_text
-
-_LOG = logging.getLogger(__name__)
+from lightspeed_azure.config.block import Block
+from lightspeed_azure.config.problems import Problem, closest
+from lightspeed_azure.config.values import boolean, file_path, http_url, seconds, secret_text
 
 
 class LlamaStackConfiguration(Block):
@@ -54,26 +51,6 @@ class LlamaStackConfiguration(Block):
             elif boolean(given.get("allow_insecure", False)) is False:
                 problems += _check_transport(given.get("url"))
         return problems
-
-    @classmethod
-    def from_object(cls, obj: object) -> Self:
-        """Return the block that an object describes.
-
-        An object of a foreign type that has no `allow_insecure` cannot say that plain HTTP is
-        meant, so it is accepted there with a warning.
-
-        Raises:
-            InvalidConfigurationError: it cannot work.
-        """
-        if isinstance(obj, cls | Mapping) or hasattr(obj, "allow_insecure"):
-            return super().from_object(obj)
-        found = attributes(obj, cls.model_fields)
-        if isinstance(found.get("url"), str) and _check_transport(found["url"]):
-            _LOG.warning(
-                "Tokens go to Llama Stack over plain HTTP to another machine: give it an https URL"
-            )
-            found["allow_insecure"] = True
-        return cls(**found)
 
 
 def _check_transport(url: object) -> list[Problem]:

@@ -14,7 +14,10 @@ from typing import Any
 
 from pydantic import SecretBytes, SecretStr
 
-from lightspeed_azure.azure_credential import (
+from lightspeed_azure.config.certificate import expiry
+from lightspeed_azure.config.entra_id import AzureEntraIdConfiguration
+from lightspeed_azure.config.files_named import secret_file
+from lightspeed_azure.credentials.azure_credential import (
     Credential,
     ask,
     close,
@@ -22,14 +25,11 @@ from lightspeed_azure.azure_credential import (
     kept_credential,
     new_credential,
 )
-from lightspeed_azure.certificate import expiry
-from lightspeed_azure.entra_id_block import AzureEntraIdConfiguration
+from lightspeed_azure.credentials.exchange import Exchange, digest
+from lightspeed_azure.credentials.failures import Failure
 from lightspeed_azure.errors import (
     LightspeedAzureError,
 )
-from lightspeed_azure.exchange import Exchange, digest
-from lightspeed_azure.files_named import secret_file
-from lightspeed_azure.token_failures import Failure
 from lightspeed_azure.token_source import Attempt, IssuedToken
 
 _LOG = logging.getLogger(__name__)

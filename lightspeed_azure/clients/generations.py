@@ -9,7 +9,7 @@ import asyncio
 import copy
 import functools
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -21,17 +21,16 @@ from llama_stack_client import (
     DefaultAsyncHttpxClient,
 )
 
+from lightspeed_azure.clients.inference_call import Call, Calls
+from lightspeed_azure.clients.pinned_transport import pinned_transport
+from lightspeed_azure.clients.stack_catalog import AZURE_PROVIDER_TYPE, Ask, Listing
 from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.errors import InvalidConfigurationError, StackUnavailableError
-from lightspeed_azure.inference_call import Call, Calls
-from lightspeed_azure.pinned_transport import check_origin, pinned_transport
 from lightspeed_azure.provider_data import LLAMA_STACK_HEADER, encode, split, strip
-from lightspeed_azure.stack_catalog import AZURE_PROVIDER_TYPE, Listing
 
 if TYPE_CHECKING:
     type LibraryClient = Any  # llama-stack is an optional part and ships no types
 
-type Ask = Callable[[], Awaitable[Listing]]
 type MakeCalls = Callable[[Ask], Calls]
 """Given a way to ask the stack what it serves, return what decides about its requests."""
 
@@ -45,12 +44,13 @@ def connect(config: LlamaStackConfiguration, make_calls: MakeCalls) -> "ServiceC
     """Return the client of a Llama Stack server; sends nothing.
 
     Raises:
-        InvalidConfigurationError: the URL is missing, or is plain HTTP to another machine.
+        InvalidConfigurationError: the configuration names no URL.
     """
     if not config.url:
-        raise InvalidConfigurationError("llama_stack.url: missing; write https://host:port")
-    origin = check_origin(config.url, allow_insecure=config.allow_insecure)
-    transport = pinned_transport(origin, limits=CONNECTIONS, ca_bundle=config.ca_bundle)
+        raise InvalidConfigurationError("llama_stack.url: is missing; write https://host:port")
+    transport = pinned_transport(
+        httpx.URL(config.url), limits=CONNECTIONS, ca_bundle=config.ca_bundle
+    )
     client = ServiceClient(
         base_url=config.url,
         api_key=config.api_key.get_secret_value() if config.api_key else None,

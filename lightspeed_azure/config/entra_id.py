@@ -8,11 +8,11 @@ from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, StrictBool
 
-from lightspeed_azure.block import Block
-from lightspeed_azure.cloud import CLOUDS, CloudName, cloud_of
-from lightspeed_azure.managed_identity import ManagedIdentity, which_identity
-from lightspeed_azure.problems import Problem, closest
-from lightspeed_azure.values import (
+from lightspeed_azure.config.block import Block
+from lightspeed_azure.config.cloud import CLOUDS, CloudName, cloud_of
+from lightspeed_azure.config.managed_identity import ManagedIdentity, which_identity
+from lightspeed_azure.config.problems import Problem, closest
+from lightspeed_azure.config.values import (
     Identifier,
     authority_url,
     boolean,

@@ -9,10 +9,10 @@ import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from lightspeed_azure.aadsts import MEANINGS, link
-from lightspeed_azure.entra_id_block import AzureEntraIdConfiguration
+from lightspeed_azure.config.entra_id import AzureEntraIdConfiguration
+from lightspeed_azure.credentials.aadsts import MEANINGS, link
+from lightspeed_azure.credentials.exchange import Answer, Exchange
 from lightspeed_azure.errors import CredentialRejectedError, TokenError, TokenUnavailableError
-from lightspeed_azure.exchange import Answer, Exchange
 
 _TROUBLESHOOTING = "https://learn.microsoft.com/azure/developer/python/sdk/authentication"
 _MANAGED = (

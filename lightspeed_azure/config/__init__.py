@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightspeed_azure.config_reader import Reader
-from lightspeed_azure.entra_id_block import AzureEntraIdConfiguration
+from lightspeed_azure.config.entra_id import AzureEntraIdConfiguration
+from lightspeed_azure.config.llama_stack import LlamaStackConfiguration
+from lightspeed_azure.config.problems import LocatedConfigurationError
+from lightspeed_azure.config.reader import Reader
+from lightspeed_azure.config.yaml_file import YamlFile, YamlFileError, plain
 from lightspeed_azure.errors import InvalidConfigurationError
-from lightspeed_azure.llama_stack_block import LlamaStackConfiguration
-from lightspeed_azure.problems import LocatedConfigurationError
-from lightspeed_azure.yaml_file import YamlFile, YamlFileError, plain
 
 __all__ = [
     "AzureEntraIdConfiguration",

@@ -4,9 +4,12 @@ import asyncio
 import logging
 import tempfile
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
 
+from lightspeed_azure.clients.inference_call import Calls
+from lightspeed_azure.clients.stack_catalog import Ask, AzureProvider, StackCatalog
 from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.enrichment import generate_configuration
 from lightspeed_azure.errors import (
@@ -14,11 +17,9 @@ from lightspeed_azure.errors import (
     LightspeedAzureError,
     StackUnavailableError,
 )
-from lightspeed_azure.inference_call import Calls
 from lightspeed_azure.manager import AzureEntraIDManager
 from lightspeed_azure.process_wide import ProcessWide
 from lightspeed_azure.provider_data import merge, parse_default
-from lightspeed_azure.stack_catalog import AzureProvider, StackCatalog
 
 _logger = logging.getLogger(__name__)
 
@@ -74,21 +75,23 @@ class AsyncLlamaStackClientHolder(metaclass=ProcessWide):
         """Whether there is a client to hand out."""
         return self._client is not None
 
-    async def load(self, llama_stack_config: LlamaStackConfiguration) -> None:
+    async def load(self, llama_stack_config: object) -> None:
         """Make the client; in library mode this starts the stack.
 
         When it fails, the client before stays held and the next `ensure_loaded()` tries again.
         In service mode nothing is sent: a stack that is down is no error here.
 
         Args:
-            llama_stack_config: which stack, and how to reach it.
+            llama_stack_config: a `LlamaStackConfiguration`, a mapping, or any object with its
+                attributes (lightspeed-stack's own model among them).
 
         Raises:
             InvalidConfigurationError: the configuration cannot work.
             StackUnavailableError: the stack inside the process did not start.
         """
+        config = LlamaStackConfiguration.from_object(llama_stack_config)
         async with self._loading:
-            await self._load(llama_stack_config)
+            await self._load(config)
 
     async def ensure_loaded(self) -> Any:
         """Return the client, and start the stack first if that failed before.
@@ -165,19 +168,21 @@ class AsyncLlamaStackClientHolder(metaclass=ProcessWide):
 
     async def _load(self, config: LlamaStackConfiguration) -> None:
         self._config = config
-        from lightspeed_azure import clients  # noqa: PLC0415 - takes over a second to import
-
+        # Importing a stack's client takes over a second, and blocks whatever thread does it.
+        generations = await asyncio.to_thread(import_module, "lightspeed_azure.clients.generations")
         catalog: list[StackCatalog] = []
 
-        def make_calls(ask: clients.Ask) -> Calls:
+        def make_calls(ask: Ask) -> Calls:
             catalog.append(StackCatalog(ask))
             return Calls(lambda: self.manager, catalog[0])
 
         before = self._client
         if config.use_as_library_client:
-            self._client = await self._start(config, lambda path: clients.start(path, make_calls))
+            self._client = await self._start(
+                config, lambda path: generations.start(path, make_calls)
+            )
         else:
-            self._client = clients.connect(config, make_calls)
+            self._client = generations.connect(config, make_calls)
         self._catalog = catalog[0]
         if before is not None:
             await before.shutdown()

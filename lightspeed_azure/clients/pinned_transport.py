@@ -4,14 +4,13 @@ httpx strips `Authorization` on a cross-origin redirect and forwards every other
 redirects run inside an `httpx.Auth` flow: only below it, in the transport, is every hop seen.
 """
 
-import ipaddress
 import ssl
 import urllib.request
 from pathlib import Path
 
 import httpx
 
-from lightspeed_azure.errors import InvalidConfigurationError
+from lightspeed_azure.config.llama_stack import is_loopback
 from lightspeed_azure.provider_data import strip
 
 
@@ -36,36 +35,6 @@ class PinnedTransport(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Close the connections."""
         await self._inner.aclose()
-
-
-def check_origin(url: str, *, allow_insecure: bool, where: str = "llama_stack.url") -> httpx.URL:
-    """Return the URL, if tokens may go to it.
-
-    Raises:
-        InvalidConfigurationError: not http or https, or plain HTTP to another machine.
-    """
-    try:
-        parsed = httpx.URL(url)
-    except (httpx.InvalidURL, TypeError):
-        raise InvalidConfigurationError(f"{where}: not a URL; write https://host:port") from None
-    if parsed.scheme not in {"http", "https"} or not parsed.host:
-        raise InvalidConfigurationError(f"{where}: not an http(s) URL; write https://host:port")
-    if parsed.scheme == "http" and not allow_insecure and not is_loopback(parsed.host):
-        raise InvalidConfigurationError(
-            f"{where}: plain HTTP would show tokens to everyone between here and {parsed.host}; "
-            "use https, or set allow_insecure: true where the network protects it"
-        )
-    return parsed
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a host name or address is this machine's own loopback."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def pinned_transport(
