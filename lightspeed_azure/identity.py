@@ -4,7 +4,7 @@ from pydantic import SecretStr
 
 from lightspeed_azure.config import AzureEntraIdConfiguration
 from lightspeed_azure.provider_data import azure_provider_data, encode
-from lightspeed_azure.token_cache import CacheStatus, Token, TokenCache
+from lightspeed_azure.token_cache.cache import CacheStatus, Derived, Token, TokenCache
 
 
 class Identity:
@@ -17,9 +17,7 @@ class Identity:
     def __init__(self, config: AzureEntraIdConfiguration, cache: TokenCache) -> None:
         self.config = config
         self.cache = cache
-        # base URL → (token, header value made from it); a tuple is replaced as a whole, so a
-        # reader without a lock sees a pair that belongs together.
-        self._headers: dict[str, tuple[Token, str]] = {}
+        self._headers: dict[str, Derived[tuple[Token, str]]] = {}
 
     def __repr__(self) -> str:
         return f"Identity(provider_id={self.provider_id!r}, kind={self.config.credential_kind!r})"
@@ -44,13 +42,17 @@ class Identity:
         """Like `get_token`, for coroutines; blocks no event loop."""
         return (await self.cache.aget(min_remaining=min_remaining)).secret
 
-    def header(self, base_url: str, *, min_remaining: float = 0.0) -> tuple[Token, str]:
+    def header(self, base_url: str) -> tuple[Token, str]:
         """Return a valid token and the header value that carries it; waits like `get_token`."""
-        return self._encoded(self.cache.get(min_remaining=min_remaining), base_url)
+        reader = self._headers.get(base_url)
+        return (reader or self._reader(base_url)).get()
 
     async def aheader(self, base_url: str, *, min_remaining: float = 0.0) -> tuple[Token, str]:
         """Like `header`, for coroutines."""
-        return self._encoded(await self.cache.aget(min_remaining=min_remaining), base_url)
+        reader = self._headers.get(base_url) or self._reader(base_url)
+        if not min_remaining:
+            return await reader.aget()
+        return reader.of(await self.cache.aget(min_remaining=min_remaining))
 
     def provider_data(self, base_url: str) -> dict[str, str] | None:
         """Return the provider data of the token at hand, None without one; never waits."""
@@ -61,9 +63,11 @@ class Identity:
         """Return an immutable snapshot of the token's state, without secrets."""
         return self.cache.status()
 
-    def _encoded(self, token: Token, base_url: str) -> tuple[Token, str]:
-        pair = self._headers.get(base_url)
-        if pair is None or pair[0] is not token:
-            pair = (token, encode(azure_provider_data(token.secret, base_url)))
-            self._headers[base_url] = pair
-        return pair
+    def _reader(self, base_url: str) -> Derived[tuple[Token, str]]:
+        """Return what makes the header value for one endpoint, once for each token."""
+        return self._headers.setdefault(
+            base_url,
+            self.cache.derived(
+                lambda token: (token, encode(azure_provider_data(token.secret, base_url)))
+            ),
+        )

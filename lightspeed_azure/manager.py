@@ -11,7 +11,7 @@ from lightspeed_azure.credentials import credential_source
 from lightspeed_azure.errors import InvalidConfigurationError, TokenError
 from lightspeed_azure.identity import Identity
 from lightspeed_azure.process_wide import ProcessWide
-from lightspeed_azure.token_cache import CacheStatus, TokenCache
+from lightspeed_azure.token_cache.cache import CacheStatus, TokenCache
 
 _logger = logging.getLogger(__name__)
 

@@ -42,7 +42,11 @@ class IssuedToken:
 
 
 class TokenSource(Protocol):
-    """Where tokens come from. Called on a thread of its own, never twice at once by one cache."""
+    """Where tokens come from. Called on a thread of its own.
+
+    Safe to call from two threads at once: where an attempt hangs past its deadline, the next one
+    begins beside it.
+    """
 
     def __call__(self, attempt: Attempt) -> IssuedToken:
         """Ask for a token; may block, at most `attempt.timeout` seconds.

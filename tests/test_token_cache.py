@@ -11,9 +11,9 @@ import pytest
 from pydantic import SecretStr
 from token_cache_fakes import Answer, FakeClock, Stage, numbered, outage, refusal, token
 
-from lightspeed_azure.backoff import LONGEST_RETRY_AFTER, PERMANENT_PAUSE
 from lightspeed_azure.errors import CredentialRejectedError, TokenUnavailableError
-from lightspeed_azure.token_cache import Token, TokenCache
+from lightspeed_azure.token_cache.backoff import LONGEST_RETRY_AFTER, PERMANENT_PAUSE
+from lightspeed_azure.token_cache.cache import Token, TokenCache
 from lightspeed_azure.token_source import Attempt, IssuedToken
 
 
@@ -639,13 +639,13 @@ def test_shorter_token_with_time_to_spare_is_taken() -> None:
 
 
 def test_min_remaining_waits_for_a_longer_token() -> None:
-    """A caller who needs time gets a new token, at most half of a lifetime ahead."""
+    """A caller who needs time gets a new token, at most 0.4 of a lifetime ahead."""
     stage = Stage(numbered())
     first = stage.cache.get()
     assert stage.cache.get(min_remaining=1700) is first
     assert stage.cache.get(min_remaining=100_000) is first
-    stage.clock.mono_now += 1900
-    assert stage.cache.get(min_remaining=1750).number == 2
+    stage.clock.mono_now += 2300
+    assert stage.cache.get(min_remaining=1400).number == 2
 
 
 def test_min_remaining_is_satisfied_with_less_when_the_renewal_fails() -> None:
@@ -654,12 +654,12 @@ def test_min_remaining_is_satisfied_with_less_when_the_renewal_fails() -> None:
     caller = stage.in_thread(stage.cache.get)
     stage.calls[0].answer(token("one"))
     first = caller.result(5)
-    stage.clock.mono_now += 1900
-    wanting = stage.in_thread(lambda: stage.cache.get(min_remaining=1750))
+    stage.clock.mono_now += 2300
+    wanting = stage.in_thread(lambda: stage.cache.get(min_remaining=1400))
     assert not wanting.done()
     stage.calls[1].answer(outage(100))
     assert wanting.result(5) is first
-    assert stage.cache.get(min_remaining=1750) is first
+    assert stage.cache.get(min_remaining=1400) is first
     assert len(stage.calls) == 2
 
 
@@ -799,7 +799,7 @@ def test_secret_is_never_shown(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_one_line_a_renewal_and_one_a_change_of_state(caplog: pytest.LogCaptureFixture) -> None:
     """The log is quiet: a line for what happened, none for a request or a repeated failure."""
-    caplog.set_level(logging.DEBUG, "lightspeed_azure.token_cache")
+    caplog.set_level(logging.DEBUG, "lightspeed_azure.token_cache.cache")
     stage = Stage(numbered())
     stage.chance = 0.5
     for _ in range(50):
@@ -813,7 +813,7 @@ def test_one_line_a_renewal_and_one_a_change_of_state(caplog: pytest.LogCaptureF
     stage.cache.get()
     assert [record.levelname for record in caplog.records] == ["INFO", "WARNING", "ERROR", "INFO"]
     assert "after failures" in caplog.messages[-1]
-    assert {record.name for record in caplog.records} == {"lightspeed_azure.token_cache"}
+    assert {record.name for record in caplog.records} == {"lightspeed_azure.token_cache.cache"}
 
 
 def test_failing_without_a_token_is_an_error_at_once(caplog: pytest.LogCaptureFixture) -> None:

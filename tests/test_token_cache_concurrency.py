@@ -17,8 +17,8 @@ from pydantic import SecretStr
 from token_cache_fakes import Stage, numbered, outage, token
 
 from lightspeed_azure.errors import TokenError, TokenUnavailableError
-from lightspeed_azure.scheduler import TimerThread
-from lightspeed_azure.token_cache import Token, TokenCache
+from lightspeed_azure.token_cache.cache import Token, TokenCache
+from lightspeed_azure.token_cache.scheduler import TimerThread
 from lightspeed_azure.token_source import Attempt, IssuedToken
 
 LOOPS = 4

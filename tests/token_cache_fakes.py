@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from lightspeed_azure.errors import CredentialRejectedError, TokenUnavailableError
-from lightspeed_azure.token_cache import TokenCache
+from lightspeed_azure.token_cache.cache import TokenCache
 from lightspeed_azure.token_source import Attempt, IssuedToken
 
 type Answer = IssuedToken | BaseException

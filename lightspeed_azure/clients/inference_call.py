@@ -9,7 +9,7 @@ from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.identity import Identity
 from lightspeed_azure.manager import AzureEntraIDManager
 from lightspeed_azure.provider_data import encode, merge, parse, parse_default
-from lightspeed_azure.token_cache import Token
+from lightspeed_azure.token_cache.cache import Token
 
 INFERENCE_PATHS = (
     "/v1/chat/completions",

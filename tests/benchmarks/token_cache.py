@@ -36,7 +36,7 @@ from lightspeed_azure.config import AzureEntraIdConfiguration
 from lightspeed_azure.errors import TokenError, TokenUnavailableError
 from lightspeed_azure.identity import Identity
 from lightspeed_azure.provider_data import azure_provider_data, encode
-from lightspeed_azure.token_cache import Token, TokenCache
+from lightspeed_azure.token_cache.cache import Token, TokenCache
 from lightspeed_azure.token_source import Attempt, IssuedToken
 
 SCOPE = "https://cognitiveservices.azure.com/.default"

@@ -7,7 +7,14 @@ from typing import Literal
 
 from pydantic import SecretStr
 
-from lightspeed_azure.held_token import MARGIN, Held, Token, hold, least_pause, unchanged
+from lightspeed_azure.token_cache.held_token import (
+    MARGIN,
+    Held,
+    Token,
+    hold,
+    least_pause,
+    unchanged,
+)
 from lightspeed_azure.token_source import IssuedToken
 
 type Reception = Literal["renewed", "unchanged", "returned", "useless"]

@@ -7,10 +7,7 @@ the deadline its waiters get an error and it is abandoned: a late answer counts 
 (`renewals.py`). Readers of a fresh token take no lock: one reference to an immutable value.
 """
 
-import asyncio
-import contextlib
 import logging
-import math
 import os
 import random
 import weakref
@@ -18,14 +15,15 @@ from collections.abc import Callable
 
 from pydantic import SecretStr
 
-from lightspeed_azure.cache_status import CacheStatus
-from lightspeed_azure.clock import SYSTEM_CLOCK, Clock
-from lightspeed_azure.derived import Derived
-from lightspeed_azure.errors import TokenError
-from lightspeed_azure.flight import Flight, start_daemon_thread
-from lightspeed_azure.held_token import Held, Token
-from lightspeed_azure.renewals import Collaborators, Renewals
-from lightspeed_azure.scheduler import TIMER_THREAD, Scheduler
+from lightspeed_azure.token_cache.callers import Callers
+from lightspeed_azure.token_cache.clock import SYSTEM_CLOCK, Clock
+from lightspeed_azure.token_cache.collaborators import Collaborators
+from lightspeed_azure.token_cache.derived import Derived
+from lightspeed_azure.token_cache.flight import start_daemon_thread
+from lightspeed_azure.token_cache.held_token import Token
+from lightspeed_azure.token_cache.renewals import Renewals
+from lightspeed_azure.token_cache.scheduler import TIMER_THREAD, Scheduler
+from lightspeed_azure.token_cache.status import CacheStatus, snapshot
 from lightspeed_azure.token_source import TokenSource
 
 __all__ = ["CacheStatus", "Derived", "Token", "TokenCache"]
@@ -72,13 +70,14 @@ class TokenCache:
             _weakly(self),
         )
         self._holding = self._renewals.holding
+        self._callers = Callers(self._renewals, clock)
         _caches.add(self)
 
     def get(self, *, min_remaining: float = 0.0) -> Token:
         """Return a valid token; waits at most `deadline` seconds, and only without a valid one.
 
         Args:
-            min_remaining: seconds of life to wait for, at most half of the token's lifetime. When
+            min_remaining: seconds of life to wait for, at most 0.4 of the token's lifetime. When
                 the renewal fails a valid token with less is returned all the same.
 
         Raises:
@@ -94,7 +93,7 @@ class TokenCache:
         ):
             self._holding.used = True
             return held.token
-        return self._wait(min_remaining, renew=False)
+        return self._callers.wait(min_remaining, renew=False)
 
     async def aget(self, *, min_remaining: float = 0.0) -> Token:
         """Do what `get` does without holding up the event loop; cancelling it stops no renewal."""
@@ -107,7 +106,7 @@ class TokenCache:
         ):
             self._holding.used = True
             return held.token
-        return await self._wait_async(min_remaining, renew=False)
+        return await self._callers.wait_async(min_remaining, renew=False)
 
     def derived[T](self, make: Callable[[Token], T]) -> Derived[T]:
         """Return a reader of `make(token)`, worked out once a token; it costs what `get` costs."""
@@ -132,7 +131,7 @@ class TokenCache:
         self._holding.used = True
         held = self._holding.held
         if held is None or held.zone(self._wall(), self._monotonic()) != "fresh":
-            self._renew_behind(held)
+            self._callers.renew_behind(held)
 
     def refresh(self) -> Token:
         """Join or start a renewal, wait for it, and return the token.
@@ -141,11 +140,11 @@ class TokenCache:
             TokenError: the renewal failed, even when the current token is still valid, or the
                 back-off after a failure has not ended.
         """
-        return self._wait(0.0, renew=True)
+        return self._callers.wait(0.0, renew=True)
 
     async def arefresh(self) -> Token:
         """Do what `refresh` does without holding up the event loop."""
-        return await self._wait_async(0.0, renew=True)
+        return await self._callers.wait_async(0.0, renew=True)
 
     def invalidate(self, secret: SecretStr | str) -> bool:
         """Drop the token if it is this one, which was rejected; return whether it was dropped.
@@ -162,26 +161,7 @@ class TokenCache:
 
     def status(self) -> CacheStatus:
         """Return a snapshot for people; it never waits for a renewal."""
-        state = self._renewals
-        with state.lock:
-            wall, mono = self._wall(), self._monotonic()
-            held, flight, error = self._holding.held, state.flight, state.last_error
-            return CacheStatus(
-                name=self.name,
-                zone="empty" if held is None else held.zone(wall, mono),
-                expires_on=None if held is None else held.token.expires_on,
-                acquired_on=None if held is None else held.token.acquired_on,
-                remaining=None if held is None else max(0.0, held.remaining(wall, mono)),
-                last_success=state.last_success,
-                last_error=None if error is None else type(error).__name__,
-                last_error_text=None if error is None else str(error),
-                consecutive_failures=state.backoff.failures,
-                next_attempt=state.next_in(),
-                renewals=self._holding.renewals,
-                failures=state.failures,
-                waiting=0 if flight is None else flight.waiting,
-                refreshing=flight is not None,
-            )
+        return snapshot(self.name, self._renewals, self._clock)
 
     def close(self) -> None:
         """Start nothing any more; a valid token is served to its end, then TokenUnavailableError.
@@ -199,89 +179,6 @@ class TokenCache:
     def drop_the_parents(self) -> None:
         """Drop what a fork leaves behind in the child: threads, timers, locks; keep the token."""
         self._renewals.drop_the_parents()
-
-    def _wait(self, need: float, *, renew: bool) -> Token:
-        until = math.inf
-        seen: Flight | None = None
-        while True:
-            answer = self._decide(need, renew=renew, seen=seen, until=until)
-            if isinstance(answer, Token):
-                return answer
-            if seen is None:
-                until = answer.deadline
-            bound = min(answer.deadline, until)
-            in_time = answer.wait(max(0.0, bound - self._monotonic()))
-            if not in_time and bound == answer.deadline:
-                self._renewals.abandon(answer)
-            seen = answer
-
-    async def _wait_async(self, need: float, *, renew: bool) -> Token:
-        until = math.inf
-        seen: Flight | None = None
-        while True:
-            answer = self._decide(need, renew=renew, seen=seen, until=until)
-            if isinstance(answer, Token):
-                return answer
-            if seen is None:
-                until = answer.deadline
-                await answer.wait_async()  # the flight's own timer bounds it
-            else:
-                left = max(0.0, until - self._monotonic())
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(left):
-                        await answer.wait_async()
-            seen = answer
-
-    def _decide(
-        self, need: float, *, renew: bool, seen: Flight | None, until: float
-    ) -> Token | Flight:
-        """Return the token to serve, or the flight to wait for.
-
-        Args:
-            need: seconds of life that are wanted.
-            renew: whether a valid token will not do.
-            seen: the flight that has been waited for.
-            until: monotonic seconds at which to wait no longer.
-        """
-        while True:
-            self._holding.used = True
-            wall, mono = self._wall(), self._monotonic()
-            held = self._holding.held
-            valid = held is not None and held.zone(wall, mono) != "expired"
-            if seen is not None and seen.error is not None and (renew or not valid):
-                raise seen.error.replica(retry_after=self._renewals.backoff.ends_in(mono)) from None
-            if held is not None and valid:
-                wanted = seen is None and (renew or not _lasts(held, need, wall, mono))
-                if not wanted:
-                    self._attend(held, wall, mono)
-                    return held.token
-            if seen is not None and mono >= until:
-                raise self._renewals.no_answer()
-            try:
-                flight = self._renewals.board(held)
-            except TokenError:
-                if held is None or not valid or renew:
-                    raise
-                return held.token
-            if flight is not None:
-                return flight
-
-    def _attend(self, held: Held, wall: float, mono: float) -> None:
-        """Do what is due around a valid token that is being served."""
-        if held.zone(wall, mono) == "stale":
-            self._renew_behind(held)
-        elif held.gate_mono == -math.inf:
-            with self._renewals.lock:
-                if self._holding.held is held:
-                    self._holding.held = held.ungated()
-                    self._renewals.arm()
-
-    def _renew_behind(self, held: Held | None) -> None:
-        """Start a renewal if none runs and none is forbidden."""
-        renewals = self._renewals
-        if renewals.flight is None and not renewals.backoff.resting(self._monotonic()):
-            with contextlib.suppress(TokenError):
-                renewals.board(held)
 
 
 _caches: weakref.WeakSet[TokenCache] = weakref.WeakSet()
@@ -306,10 +203,3 @@ def _weakly(cache: TokenCache) -> Callable[[], None]:
             there.renew_if_used()
 
     return renew
-
-
-def _lasts(held: Held, need: float, wall: float, mono: float) -> bool:
-    """Return whether it lives `need` seconds more, or nothing that does is to be had."""
-    if need <= 0 or (held.insisted and held.zone(wall, mono) == "fresh"):
-        return True
-    return held.remaining(wall, mono) >= min(need, held.token.lifetime / 2)

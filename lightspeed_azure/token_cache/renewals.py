@@ -1,45 +1,28 @@
 """When a token is renewed, by whom, and what becomes of the answer.
 
-At most one live flight and two abandoned ones; a flight's answer is taken in once. What is mutable
-changes under one lock, which is never held over I/O, a log line or the call of anything foreign
-but the scheduler.
+At most one live flight and two abandoned ones; an answer is taken in once. What is mutable changes
+under one lock, never held over I/O, a log line or a call of anything foreign but the scheduler.
 """
 
-import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from lightspeed_azure.backoff import Backoff, fingerprint_of, pause_after
-from lightspeed_azure.clock import Clock
 from lightspeed_azure.errors import TokenError, TokenUnavailableError
-from lightspeed_azure.flight import Flight
-from lightspeed_azure.held_token import Held
-from lightspeed_azure.holding import Holding
-from lightspeed_azure.outcome import outcome_of, outcome_of_launch
-from lightspeed_azure.renewal_log import Line, RenewalLog, nothing
-from lightspeed_azure.scheduler import Scheduler, TimerHandle
-from lightspeed_azure.token_source import Attempt, IssuedToken, TokenSource
+from lightspeed_azure.token_cache.backoff import Backoff, fingerprint_of, pause_after
+from lightspeed_azure.token_cache.collaborators import Collaborators
+from lightspeed_azure.token_cache.flight import Flight
+from lightspeed_azure.token_cache.held_token import Held
+from lightspeed_azure.token_cache.holding import Holding
+from lightspeed_azure.token_cache.outcome import hanging, outcome_of, outcome_of_launch, overdue
+from lightspeed_azure.token_cache.renewal_log import Line, RenewalLog, nothing
+from lightspeed_azure.token_cache.scheduler import TimerHandle
+from lightspeed_azure.token_source import Attempt, IssuedToken
 
 MOST_ABANDONED = 2
 """Flights that may hang past their deadline before no more are started: each holds a thread."""
 
 _SHORTEST_TIMER = 0.05
 """Seconds: clocks disagree in their last digits, and a timer of nothing would spin."""
-
-
-@dataclass(frozen=True, slots=True)
-class Collaborators:
-    """What the renewals work with; `TokenCache` describes each."""
-
-    source: TokenSource
-    name: str
-    deadline: float
-    clock: Clock
-    scheduler: Scheduler
-    launch: Callable[[str, Callable[[], None]], None]
-    random: Callable[[], float]
-    logger: logging.Logger
 
 
 class Renewals:
@@ -55,6 +38,7 @@ class Renewals:
         flight: the one under way; read without the lock where a stale answer does no harm.
         lock: guards all of this.
         failures: how many attempts failed.
+        waits: how many callers have had to wait for a token.
         last_success: POSIX seconds of the last good answer.
         last_error: of the last attempt that failed.
         closed: whether nothing is to be started any more.
@@ -72,6 +56,7 @@ class Renewals:
         self.holding = Holding()
         self.backoff = Backoff(with_.source)
         self.failures = 0
+        self.waits = 0
         self.last_success: float | None = None
         self.last_error: TokenError | None = None
         self.closed = False
@@ -96,11 +81,7 @@ class Renewals:
             if self.closed:
                 raise TokenUnavailableError(f"The token cache for {self._with.name} is closed")
             if len(self._abandoned) >= MOST_ABANDONED:
-                raise TokenUnavailableError(
-                    f"{len(self._abandoned)} requests for a token for {self._with.name} hang",
-                    cure="Check the network and the proxy between here and the authority",
-                    retry_after=self._with.deadline,
-                )
+                raise hanging(self._with.name, len(self._abandoned), self._with.deadline)
             flight = self._take_off(mono)
         self._start(flight)
         return flight
@@ -133,12 +114,14 @@ class Renewals:
         flight.settle(error)
         line()
 
+    def count_wait(self) -> None:
+        """Count a caller who has to wait for a token."""
+        with self.lock:
+            self.waits += 1
+
     def no_answer(self) -> TokenError:
         """Return what a caller gets at the deadline."""
-        return TokenUnavailableError(
-            f"No answer about a token for {self._with.name} within {self._with.deadline:g} s",
-            cure="Check the network and the proxy between here and the authority",
-        )
+        return overdue(self._with.name, self._with.deadline)
 
     def next_in(self) -> float | None:
         """Return the seconds until the next attempt is due and allowed, or None when none is."""

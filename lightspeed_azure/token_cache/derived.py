@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from lightspeed_azure.clock import Clock
-from lightspeed_azure.held_token import Held, Token
-from lightspeed_azure.holding import Holding
+from lightspeed_azure.token_cache.clock import Clock
+from lightspeed_azure.token_cache.held_token import Held, Token
+from lightspeed_azure.token_cache.holding import Holding
 
 if TYPE_CHECKING:
-    from lightspeed_azure.token_cache import TokenCache
+    from lightspeed_azure.token_cache.cache import TokenCache
 
 
 class Derived[T]:
@@ -43,7 +43,7 @@ class Derived[T]:
         ):
             holding.used = True
             return value  # type: ignore[return-value]  # made together with `held`
-        return self._of(self._cache.get())
+        return self.of(self._cache.get())
 
     async def aget(self) -> T:
         """Do what `get` does without holding up the event loop."""
@@ -57,9 +57,10 @@ class Derived[T]:
         ):
             holding.used = True
             return value  # type: ignore[return-value]  # made together with `held`
-        return self._of(await self._cache.aget())
+        return self.of(await self._cache.aget())
 
-    def _of(self, token: Token) -> T:
+    def of(self, token: Token) -> T:
+        """Return the value for a token of the cache."""
         made = self._made
         if made is None or made[0] is not token:
             made = self._made = token, self._make(token)

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from pydantic import SecretStr
 
 from lightspeed_azure.errors import TokenError
-from lightspeed_azure.scheduler import TimerHandle
+from lightspeed_azure.token_cache.scheduler import TimerHandle
 
 _WOKEN_AT_ONCE = 200
 """Coroutines woken in one turn of their event loop, so that a crowd leaves room for others."""

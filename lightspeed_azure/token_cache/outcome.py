@@ -2,8 +2,15 @@
 
 from collections.abc import Callable
 
-from lightspeed_azure.errors import TokenError, TokenUnavailableError
+from lightspeed_azure.errors import (
+    CredentialRejectedError,
+    InvalidConfigurationError,
+    TokenError,
+    TokenUnavailableError,
+)
 from lightspeed_azure.token_source import Attempt, IssuedToken, TokenSource
+
+_CHECK_THE_NETWORK = "Check the network and the proxy between here and the authority"
 
 
 def outcome_of(source: TokenSource, attempt: Attempt, name: str) -> IssuedToken | TokenError:
@@ -17,6 +24,8 @@ def outcome_of(source: TokenSource, attempt: Attempt, name: str) -> IssuedToken 
         return IssuedToken(issued.secret, float(issued.expires_in), refresh_in)
     except TokenError as error:
         return _detached(error)
+    except InvalidConfigurationError as error:
+        return CredentialRejectedError(str(error))  # its text is ours, and holds no secret
     except BaseException as error:  # noqa: BLE001  # whatever it is, somebody waits
         return _named(error, f"The source of the token for {name} broke down")
 
@@ -28,6 +37,22 @@ def outcome_of_launch(launch: Callable[[], None]) -> TokenError | None:
     except Exception as error:  # noqa: BLE001  # a failure like any other, and somebody waits
         return _named(error, "A request for a token could not be started")
     return None
+
+
+def overdue(name: str, deadline: float) -> TokenError:
+    """Return the error of a request that was not answered within `deadline` seconds."""
+    return TokenUnavailableError(
+        f"No answer about a token for {name} within {deadline:g} s", cure=_CHECK_THE_NETWORK
+    )
+
+
+def hanging(name: str, requests: int, retry_after: float) -> TokenError:
+    """Return the error where so many requests hang that no more are sent."""
+    return TokenUnavailableError(
+        f"{requests} requests for a token for {name} hang",
+        cure=_CHECK_THE_NETWORK,
+        retry_after=retry_after,
+    )
 
 
 def _detached(error: TokenError) -> TokenError:

@@ -4,8 +4,8 @@ import logging
 from collections.abc import Callable
 
 from lightspeed_azure.errors import TokenError
-from lightspeed_azure.held_token import MARGIN, Held
-from lightspeed_azure.holding import Reception
+from lightspeed_azure.token_cache.held_token import MARGIN, Held
+from lightspeed_azure.token_cache.holding import Reception
 
 type Line = Callable[[], None]
 """Writes one line; called when no lock is held, because a handler may take its time."""

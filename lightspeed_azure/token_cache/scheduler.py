@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
-from lightspeed_azure.clock import SYSTEM_CLOCK, Clock
+from lightspeed_azure.token_cache.clock import SYSTEM_CLOCK, Clock
 
 _LONGEST_NAP = 60.0
 """Seconds: waiting does not count a suspend, so the thread looks at the clock this often."""
