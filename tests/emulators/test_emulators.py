@@ -167,8 +167,10 @@ def test_reset_is_a_new_start(azure_emulators: Emulators) -> None:
     emu.azure.deployments = ()
     emu.azure.revoke_all_issued_before_now()
     emu.clock = lambda: 0.0
+    application = emu.entra.application
     emu.reset(token_lifetime=60.0)
     after = emu.environment()
+    emu.entra.register(application)  # its tenant counts as an issuer again, its tokens do not
     for name in ("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET"):
         assert before[0].pop(name) != after.pop(name)
     assert before[0] == after
@@ -180,16 +182,20 @@ def test_reset_is_a_new_start(azure_emulators: Emulators) -> None:
         for token in (old, answer["access_token"])
     ]
     assert [each.status_code for each in statuses] == [401, 200]
+    assert dict(emu.azure.requests.by_reason) == {"bad signature": 1}
     assert emu.azure.requests.total == 2
 
 
 def test_two_suites_do_not_accept_each_others_tokens(azure_emulators: Emulators) -> None:
     """They share key material in one process, and still are strangers."""
     with Emulators() as other:
-        token = other.entra.issue(resource=RESOURCE).value
+        ours = azure_emulators.entra.application
+        other.entra.register(ours)  # even a tenant of the same name does not help
+        token = other.entra.issue(resource=RESOURCE, application=ours).value
         for azure, status in ((other.azure, 200), (azure_emulators.azure, 401)):
             header = {"Authorization": f"Bearer {token}"}
             assert httpx.get(f"{azure.base_url}/models", headers=header).status_code == status
+    assert dict(azure_emulators.azure.requests.by_reason) == {"bad signature": 1}
 
 
 def test_snapshots_do_not_change(azure_emulators: Emulators) -> None:
