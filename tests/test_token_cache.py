@@ -859,3 +859,18 @@ async def test_token_that_dies_before_its_waiter_wakes_is_not_given_out() -> Non
 def test_issued_token_type_is_the_contract() -> None:
     """The fakes speak the source's language."""
     assert isinstance(token("x"), IssuedToken)
+
+
+def test_only_callers_that_had_to_wait_are_counted() -> None:
+    """`waits` grows by those who found no usable token, not by readers nor by who asks for a renewal."""
+    stage = Stage()
+    waiting = [stage.in_thread(stage.cache.get) for _ in range(3)]
+    assert stage.cache.status().waits == 3
+    stage.calls[0].answer(token("one"))
+    for caller in waiting:
+        caller.result(5)
+    stage.cache.get()
+    renewing = stage.in_thread(stage.cache.refresh)
+    stage.calls[1].answer(token("two"))
+    renewing.result(5)
+    assert stage.cache.status().waits == 3

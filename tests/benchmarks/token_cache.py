@@ -35,8 +35,7 @@ from pydantic import SecretStr
 from lightspeed_azure.config import AzureEntraIdConfiguration
 from lightspeed_azure.errors import TokenError, TokenUnavailableError
 from lightspeed_azure.identity import Identity
-from lightspeed_azure.provider_data import azure_provider_data, encode
-from lightspeed_azure.token_cache.cache import Token, TokenCache
+from lightspeed_azure.token_cache import Token, TokenCache
 from lightspeed_azure.token_source import Attempt, IssuedToken
 
 SCOPE = "https://cognitiveservices.azure.com/.default"
@@ -198,14 +197,11 @@ def fresh() -> None:
 
         return ask
 
-    def header(token: Token) -> tuple[Token, str]:
-        return token, encode(azure_provider_data(token.secret, BASE_URL))
-
-    reader = cache.derived(header)
+    reader = identity.reader(BASE_URL)
     theirs = per_await(asyncio.run(peer()))
     attribute = per_call(Thing().value)
     for what, awaited, called in (
-        ("the cache's reader", reader.aget, reader.get),
+        ("Identity.reader", reader.aget, reader.get),
         (
             "Identity.header",
             functools.partial(identity.aheader, BASE_URL),
@@ -404,17 +400,17 @@ def outage() -> None:
     began = time.monotonic()
 
     def fetch(number: int) -> IssuedToken:
-        if 0.5 < time.monotonic() - began < 4.2:
+        if 0.5 < time.monotonic() - began < 8.0:
             time.sleep(0.2)
             raise TokenUnavailableError("503")
         time.sleep(0.02)
-        return issued(number, 5.0)
+        return issued(number, 10.0)
 
     source = Source(fetch)
     cache = TokenCache(source, logger=logging.getLogger("quiet"))
     cache.get()
     asked = failed = delayed = 0
-    while time.monotonic() - began < 6:
+    while time.monotonic() - began < 11:
         before = time.perf_counter()
         try:
             cache.get()
@@ -424,7 +420,7 @@ def outage() -> None:
         asked += 1
         time.sleep(0.0005)
     row(
-        "requests failed / delayed over 50 ms, outage to 0.3 s before the end",
+        "requests failed / delayed over 50 ms, outage to 1 s before the end",
         f"{failed} / {delayed} of {asked}, {source.requests} token requests",
         "0 / 0",
     )
