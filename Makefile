@@ -13,6 +13,8 @@ PYTHON_VERSIONS := 3.12 3.13
 # The caller's virtual environment and Python are none of ours.
 unexport VIRTUAL_ENV
 unexport PYTHONPATH
+# Behind a proxy that inspects TLS only the system knows its certificate; pip asks the system too.
+export UV_SYSTEM_CERTS ?= true
 
 # $(call env,3.13): the environment variables that make uv use that Python, and its own folder.
 env = UV_PYTHON=$(1) UV_PROJECT_ENVIRONMENT=$(CURDIR)/.venv-$(1)
