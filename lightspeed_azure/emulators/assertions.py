@@ -11,7 +11,7 @@ from typing import Any
 import jwt
 from jwt.types import Options
 
-from lightspeed_azure.emulators import aadsts
+from lightspeed_azure.emulators import assertion_errors
 from lightspeed_azure.emulators.applications import Application, FederatedCredential
 
 _CERTIFICATE_ALGORITHMS = ["RS256", "PS256"]
@@ -47,7 +47,7 @@ class Assertion:
             headers = jwt.get_unverified_header(token)
             claims = jwt.decode(token, options=_UNBELIEVED)
         except jwt.InvalidTokenError as error:
-            raise aadsts.malformed_assertion() from error
+            raise assertion_errors.malformed_assertion() from error
         return cls(token, headers, claims)
 
     def grant(self, application: Application) -> str:
@@ -71,7 +71,7 @@ class Assertion:
             self._verify_federated(application)
         starts, ends = self._number("nbf"), self._number("exp")
         if not starts <= now < ends:
-            raise aadsts.expired_assertion(now, starts, ends)
+            raise assertion_errors.expired_assertion(now, starts, ends)
 
     def _verify_certificate(self, application: Application, audiences: frozenset[str]) -> None:
         # RFC 7515 wants no padding; MSAL for Python pads, and the real service takes both.
@@ -82,13 +82,13 @@ class Assertion:
             if sha256 == each.sha256 or (not sha256 and sha1 == each.sha1)
         ]
         if not keys:
-            raise aadsts.unregistered_certificate(application.client_id)
+            raise assertion_errors.unregistered_certificate(application.client_id)
         if not self._signed_by(keys[0], _CERTIFICATE_ALGORITHMS):
-            raise aadsts.bad_signature(application.client_id)
+            raise assertion_errors.bad_signature(application.client_id)
         if self.claims.get("sub") != application.client_id:
-            raise aadsts.wrong_assertion_subject()
+            raise assertion_errors.wrong_assertion_subject()
         if self.claims.get("aud") not in audiences:
-            raise aadsts.wrong_assertion_audience()
+            raise assertion_errors.wrong_assertion_audience()
 
     def _verify_federated(self, application: Application) -> None:
         issuer, subject = str(self.claims.get("iss", "")), str(self.claims.get("sub", ""))
@@ -97,18 +97,18 @@ class Assertion:
         shown = ", ".join(map(str, named))
         trusted: list[FederatedCredential] = list(application.federated)
         if not trusted:
-            raise aadsts.unfederated(issuer, subject, shown)
+            raise assertion_errors.unfederated(issuer, subject, shown)
         trusted = [each for each in trusted if each.issuer == issuer]
         if not trusted:
-            raise aadsts.federation_mismatch(700211, "issuer", issuer)
+            raise assertion_errors.federation_mismatch(700211, "issuer", issuer)
         trusted = [each for each in trusted if each.audience in named]
         if not trusted:
-            raise aadsts.federation_mismatch(700212, "audience", shown)
+            raise assertion_errors.federation_mismatch(700212, "audience", shown)
         trusted = [each for each in trusted if each.subject == subject]
         if not trusted:
-            raise aadsts.federation_mismatch(700213, "subject", subject)
+            raise assertion_errors.federation_mismatch(700213, "subject", subject)
         if not any(self._signed_by(self._key(each), _FEDERATED_ALGORITHMS) for each in trusted):
-            raise aadsts.bad_federated_signature()
+            raise assertion_errors.bad_federated_signature()
 
     def _key(self, trusted: FederatedCredential) -> Any:
         if isinstance(trusted.key, str):

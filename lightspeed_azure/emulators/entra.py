@@ -7,7 +7,6 @@ Access tokens look like those that Azure's own resources get: version 1.0, the i
 ``/.default``). The resource decides on that form, not the version of the endpoint asked.
 """
 
-import re
 import secrets
 from collections.abc import Callable
 
@@ -15,15 +14,13 @@ from pydantic import SecretStr
 
 from lightspeed_azure.emulators import aadsts, discovery
 from lightspeed_azure.emulators.applications import Application, ClientSecret
-from lightspeed_azure.emulators.assertions import Assertion
 from lightspeed_azure.emulators.directory import Directory, issuer_of
 from lightspeed_azure.emulators.exchange import Answer, Handling, Request
 from lightspeed_azure.emulators.faults import Fault, FaultQueue
+from lightspeed_azure.emulators.grants import authenticate
 from lightspeed_azure.emulators.ledgers import EntraRequests, Ledger
 from lightspeed_azure.emulators.tokens import IssuedToken, TokenIssuer
 
-_RESOURCE = re.compile(r"(?:[a-z][a-z0-9+.-]*://[^\s/]+\S*|[0-9a-fA-F-]{36})/\.default")
-_JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _REFRESH_IN_FROM = 7200.0  # seconds; the real service adds `refresh_in` to long-lived tokens only
 _ENDPOINTS = frozenset({"token", "discovery", "jwks"})
 
@@ -205,58 +202,30 @@ class EntraEmulator:
 
     def _token(self, tenant: str, request: Request) -> Answer:
         try:
-            if request.method != "POST":
-                raise aadsts.missing_parameter("grant_type")
-            application, resource, grant = self._authenticate(tenant, request)
+            grant = authenticate(
+                request,
+                tenant,
+                directory=self._directory,
+                authority=self.authority,
+                now=self._clock(),
+            )
         except aadsts.EntraError as error:
             self._ledger.count(by_outcome=error.outcome)
             return self._refuse(error, request.headers.get("client-request-id", ""))
         lifetime = self.token_lifetime
         token = self.issue(
-            resource=resource,
-            application=application,
+            resource=grant.resource,
+            application=grant.application,
             lifetime=lifetime,
-            proof="1" if grant == "client_secret" else "2",
+            proof="1" if grant.proof == "client_secret" else "2",
         )
-        self._ledger.count("issued", by_outcome="200", by_grant=grant)
+        self._ledger.count("issued", by_outcome="200", by_grant=grant.proof)
         whole = int(lifetime)
         body = {"token_type": "Bearer", "expires_in": whole, "ext_expires_in": whole}
         if lifetime >= _REFRESH_IN_FROM:
             body["refresh_in"] = whole // 2
         headers = {"Cache-Control": "no-store, no-cache", "Pragma": "no-cache"}
         return Answer.of({**body, "access_token": token.value}, headers=headers)
-
-    def _authenticate(self, tenant: str, request: Request) -> tuple[Application, str, str]:
-        """Return who asks, for which resource, and by which kind of proof."""
-        form = {**request.basic(), **request.form()}
-        self._directory.know(tenant)
-        for name in ("grant_type", "client_id", "scope"):
-            if not form.get(name):
-                raise aadsts.missing_parameter(name)
-        if form["grant_type"] != "client_credentials":
-            raise aadsts.unsupported_grant(form["grant_type"])
-        scope = form["scope"]
-        if not _RESOURCE.fullmatch(scope):
-            raise aadsts.invalid_scope(scope)
-        application = self._directory.find(tenant, form["client_id"])
-        grant = self._prove(application, form)
-        return application, scope.removesuffix("/.default"), grant
-
-    def _prove(self, application: Application, form: dict[str, str]) -> str:
-        if form.get("client_assertion_type") == _JWT_BEARER and form.get("client_assertion"):
-            assertion = Assertion.read(form["client_assertion"])
-            base = f"{self.authority}/{application.tenant_id}"
-            audiences = frozenset({f"{base}/oauth2/v2.0/token", f"{base}/v2.0", base})
-            assertion.verify(application, audiences=audiences, now=self._clock())
-            return assertion.grant(application)
-        if not form.get("client_secret"):
-            raise aadsts.no_proof()
-        for secret in application.secrets:
-            if secret.matches(form["client_secret"]):
-                if secret.expires_on is not None and self._clock() >= secret.expires_on:
-                    raise aadsts.expired_secret(application.client_id)
-                return "client_secret"
-        raise aadsts.wrong_secret(application.client_id)
 
     def _describe(self, tenant: str, document: Callable[[], object]) -> Answer:
         try:
