@@ -46,13 +46,15 @@ def encode(data: Mapping[str, Any]) -> HeaderValue:
     return HeaderValue(json.dumps(data))
 
 
-def parse_default(value: str) -> dict[str, Any]:
-    """Return a client's default provider data; one that is not a JSON object becomes `{}`, warned."""
-    try:
-        return parse(value)
-    except ProviderDataError:
-        _logger.warning("Default provider data is not a JSON object; it is not sent")
-        return {}
+def parse_defaults(values: Iterable[str]) -> dict[str, Any]:
+    """Return what a client sends by default; what is not a JSON object counts as none, with a warning."""
+    merged: dict[str, Any] = {}
+    for value in values:
+        try:
+            merged.update(parse(value))
+        except ProviderDataError:
+            _logger.warning("Default provider data is not a JSON object; it is not sent")
+    return merged
 
 
 def parse(value: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from lightspeed_azure.provider_data import (
     is_provider_data,
     merge,
     parse,
-    parse_default,
+    parse_defaults,
     split,
     strip,
 )
@@ -43,12 +43,12 @@ def test_what_is_no_object_is_an_error_without_the_value(value: str) -> None:
     with pytest.raises(ProviderDataError) as caught:
         parse(value)
     assert "secret-canary" not in str(caught.value)
-    assert parse_default(value) == {}
+    assert parse_defaults([value]) == {}
 
 
 def test_a_bad_default_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
     """The warning does not show the value."""
-    parse_default("secret-canary")
+    parse_defaults(["secret-canary"])
     assert "not a JSON object" in caplog.text
     assert "secret-canary" not in caplog.text
 

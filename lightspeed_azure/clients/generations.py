@@ -26,7 +26,7 @@ from lightspeed_azure.clients.pinned_transport import pinned_transport
 from lightspeed_azure.clients.stack_catalog import AZURE_PROVIDER_TYPE, Ask, Listing
 from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.errors import InvalidConfigurationError, StackUnavailableError
-from lightspeed_azure.provider_data import LLAMA_STACK_HEADER, encode, split, strip
+from lightspeed_azure.provider_data import LLAMA_STACK_HEADER, encode, parse_defaults, split, strip
 
 if TYPE_CHECKING:
     type LibraryClient = Any  # llama-stack is an optional part and ships no types
@@ -104,9 +104,10 @@ class ServiceClient(AsyncLlamaStackClient):
         rest, _ = split(self._custom_headers)
         return self.copy(set_default_headers={**rest, LLAMA_STACK_HEADER: encode(data)})
 
-    def carried(self) -> list[str]:
-        """Return the provider data in the default headers, as text."""
-        return split(self._custom_headers)[1]
+    @functools.cached_property
+    def carried(self) -> dict[str, Any]:
+        """The provider data in the default headers."""
+        return parse_defaults(split(self._custom_headers)[1])
 
     async def request(self, cast_to: Any, options: Any, **stream: Any) -> Any:
         """Send a request; once more with a new token where Azure refused the first."""
@@ -114,7 +115,7 @@ class ServiceClient(AsyncLlamaStackClient):
             options.method,
             options.url,
             _body(options),
-            default_data=self.carried(),
+            default_data=self.carried,
             call_data=split(_headers(options))[1],
             stream=stream.get("stream", False),
         )
@@ -175,9 +176,10 @@ def _library_class() -> Any:
             """Return a new client whose `provider_data` shows this."""
             return self.copy(provider_data=dict(data))
 
-        def carried(self) -> list[str]:
-            """Return the client's provider data, as text."""
-            return [encode(self.provider_data)] if self.provider_data else []
+        @property
+        def carried(self) -> dict[str, Any]:
+            """The client's provider data; assigning to `provider_data` changes it."""
+            return dict(self.provider_data or {})
 
         async def request(self, cast_to: Any, options: Any, **stream: Any) -> Any:
             """Call the stack; once more with a new token where Azure refused the first."""
@@ -185,7 +187,7 @@ def _library_class() -> Any:
                 options.method,
                 options.url,
                 _body(options),
-                default_data=self.carried(),
+                default_data=self.carried,
                 call_data=split(_headers(options))[1],
                 stream=stream.get("stream", False),
             )

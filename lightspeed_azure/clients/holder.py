@@ -19,7 +19,6 @@ from lightspeed_azure.errors import (
 )
 from lightspeed_azure.manager import AzureEntraIDManager
 from lightspeed_azure.process_wide import ProcessWide
-from lightspeed_azure.provider_data import merge, parse_default
 
 _logger = logging.getLogger(__name__)
 
@@ -135,8 +134,7 @@ class AsyncLlamaStackClientHolder(metaclass=ProcessWide):
         data = identity.provider_data(base_url) if base_url else None
         if data is None:
             return client
-        held = merge(parse_default(value) for value in client.carried())
-        self._client = client.carrying({**held, **data})
+        self._client = client.carrying({**client.carried, **data})
         return self._client
 
     async def get_azure_base_url(self) -> str | None:

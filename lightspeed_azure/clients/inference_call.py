@@ -3,12 +3,13 @@
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
+from lightspeed_azure.clients.held_stream import HeldStream
 from lightspeed_azure.clients.refusal import is_azure_refusal
 from lightspeed_azure.clients.stack_catalog import StackCatalog
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.identity import Identity
 from lightspeed_azure.manager import AzureEntraIDManager
-from lightspeed_azure.provider_data import encode, merge, parse, parse_default
+from lightspeed_azure.provider_data import encode, merge, parse
 from lightspeed_azure.token_cache.cache import Token
 
 INFERENCE_PATHS = (
@@ -77,8 +78,24 @@ class AzureCall(Call):
         except Exception as error:
             if self._sent is None or not is_azure_refusal(error):
                 raise
-            self._identity.cache.invalidate(self._sent.secret)
+        self.refused()
         return await send()
+
+    def refused(self) -> None:
+        """Drop the token that was sent, so that the next one is new; all who were refused share it."""
+        if self._sent is not None:
+            self._identity.cache.invalidate(self._sent.secret)
+
+
+class StreamedResponseCall(AzureCall):
+    """A streamed `/v1/responses`: its refusal comes inside the stream."""
+
+    async def sent_by[Answer](self, send: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Send the request; its opening events are held back until a refusal can be ruled out."""
+        answer: Any = await super().sent_by(send)
+        if hasattr(answer, "__anext__"):  # and not the raw response that the caller asked for
+            answer = HeldStream(answer, self.refused, send)
+        return answer  # type: ignore[no-any-return]  # it stands in for the client's stream
 
 
 class Calls:
@@ -87,11 +104,18 @@ class Calls:
     Args:
         manager: returns the manager whose identities sign in.
         catalog: knows which provider serves a model.
+        stream_min_remaining: seconds of life that a token should have left when a stream starts.
     """
 
-    def __init__(self, manager: Callable[[], AzureEntraIDManager], catalog: StackCatalog) -> None:
+    def __init__(
+        self,
+        manager: Callable[[], AzureEntraIDManager],
+        catalog: StackCatalog,
+        stream_min_remaining: float = STREAM_MIN_REMAINING,
+    ) -> None:
         self._manager = manager
         self._catalog = catalog
+        self._stream_min_remaining = stream_min_remaining
 
     async def of(
         self,
@@ -99,7 +123,7 @@ class Calls:
         path: str,
         body: object,
         *,
-        default_data: Iterable[str],
+        default_data: Mapping[str, Any],
         call_data: Iterable[str],
         stream: bool,
     ) -> Call:
@@ -109,7 +133,7 @@ class Calls:
             method: the HTTP method.
             path: the path below the stack's URL.
             body: the JSON body, where there is one.
-            default_data: the client's own provider data; what is not a JSON object counts as none.
+            default_data: the client's own provider data.
             call_data: the provider data given for this one request.
             stream: whether the answer is streamed.
 
@@ -117,12 +141,11 @@ class Calls:
             ProviderDataError: `call_data` is not a JSON object.
             InvalidConfigurationError: the model's provider has no base_url.
         """
-        defaults = merge(parse_default(value) for value in default_data)
         own = merge(parse(value) for value in call_data)
         manager = self._manager()
         if not manager.is_entra_id_configured:
-            return Call(merge((defaults, own)))
-        data = merge((_without_ours(defaults), own))
+            return Call(merge((default_data, own)))
+        data = merge((_without_ours(default_data), own))
         model = _model(method, path, body)
         if model is None:
             return Call(data)
@@ -138,7 +161,10 @@ class Calls:
                 f"Provider {provider.provider_id!r} has no base_url; the stack takes no token "
                 "without one: add config.base_url to the provider"
             )
-        return AzureCall(data, identity, base_url, STREAM_MIN_REMAINING if stream else 0.0)
+        if not stream:
+            return AzureCall(data, identity, base_url, 0.0)
+        kind = StreamedResponseCall if _ends_in(path, ("/v1/responses",)) else AzureCall
+        return kind(data, identity, base_url, self._stream_min_remaining)
 
 
 def _without_ours(defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,7 +172,11 @@ def _without_ours(defaults: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _model(method: str, path: str, body: object) -> str | None:
-    if method.upper() != "POST" or not path.partition("?")[0].rstrip("/").endswith(INFERENCE_PATHS):
+    if method.upper() != "POST" or not _ends_in(path, INFERENCE_PATHS):
         return None
     model = body.get("model") if isinstance(body, Mapping) else None
     return model if isinstance(model, str) else None
+
+
+def _ends_in(path: str, ends: tuple[str, ...]) -> bool:
+    return path.partition("?")[0].rstrip("/").endswith(ends)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
 import pytest
-from integration_support import EXAMPLE, entra_block
+from integration_support import RUN_CONFIG, entra_block
 
 from lightspeed_azure import (
     AsyncLlamaStackClientHolder,
@@ -68,7 +68,7 @@ def stack_url(stack_environment: None, tmp_path_factory: pytest.TempPathFactory)
     folder = tmp_path_factory.mktemp("server")
     with asyncio.Runner() as runner:
         running = server(
-            stack_command(str(EXAMPLE / "run.yaml"), url),
+            stack_command(str(RUN_CONFIG), url),
             health=f"{url}/v1/health",
             folder=folder,
             environment=dict(os.environ) | {"SQLITE_STORE_DIR": str(folder)},
@@ -86,7 +86,7 @@ def stack_config(request: pytest.FixtureRequest) -> LlamaStackConfiguration:
         return LlamaStackConfiguration(url=request.getfixturevalue("stack_url"))
     request.getfixturevalue("stack_environment")
     return LlamaStackConfiguration(
-        use_as_library_client=True, library_client_config_path=EXAMPLE / "run.yaml"
+        use_as_library_client=True, library_client_config_path=RUN_CONFIG
     )
 
 
