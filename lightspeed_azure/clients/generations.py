@@ -6,6 +6,7 @@ adds a class with the same five methods as these two, and its line in `connect` 
 """
 
 import asyncio
+import contextlib
 import copy
 import functools
 import os
@@ -73,7 +74,12 @@ async def start(run_config: Path, make_calls: MakeCalls) -> "LibraryClient":
     # With its console log each 400 or 401 is drawn as a picture of the stack, for seconds.
     os.environ.setdefault("LLAMA_STACK_LOG_FORMAT", "json")
     client = await asyncio.to_thread(lambda: _library_class()(str(run_config)))
-    await client.initialize()
+    try:
+        await client.initialize()
+    except BaseException:
+        with contextlib.suppress(Exception):
+            await client.shutdown()  # half of a stack may be up, and holds threads and files
+        raise
     client.calls = make_calls(functools.partial(_listing, client))
     return client
 

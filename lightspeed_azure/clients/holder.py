@@ -2,31 +2,20 @@
 
 import asyncio
 import logging
-import tempfile
-from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
 from typing import Any, Self
 
-from lightspeed_azure.clients.inference_call import Calls
-from lightspeed_azure.clients.stack_catalog import Ask, AzureProvider, StackCatalog
+from lightspeed_azure.clients.inference_call import STREAM_MIN_REMAINING, Calls
+from lightspeed_azure.clients.stack_catalog import Ask, Listing, StackCatalog
+from lightspeed_azure.clients.starting import START_LIMIT, start_enriched
 from lightspeed_azure.config import LlamaStackConfiguration
-from lightspeed_azure.enrichment import generate_configuration
 from lightspeed_azure.errors import (
-    InvalidConfigurationError,
-    LightspeedAzureError,
     StackUnavailableError,
 )
 from lightspeed_azure.manager import AzureEntraIDManager
 from lightspeed_azure.process_wide import ProcessWide
 
 _logger = logging.getLogger(__name__)
-
-START_LIMIT = 300.0
-"""Seconds that a stack inside the process may take to start (an unrelated provider may hang)."""
-
-LOOKUP_LIMIT = 10.0
-"""Seconds that the stack may take to say which providers it has."""
 
 
 class AsyncLlamaStackClientHolder(metaclass=ProcessWide):
@@ -37,26 +26,33 @@ class AsyncLlamaStackClientHolder(metaclass=ProcessWide):
     """
 
     def __init__(
-        self, *, manager: AzureEntraIDManager | None = None, start_limit: float = START_LIMIT
+        self,
+        *,
+        manager: AzureEntraIDManager | None = None,
+        start_limit: float = START_LIMIT,
+        stream_min_remaining: float = STREAM_MIN_REMAINING,
     ) -> None:
         self._own_manager = manager
         self._start_limit = start_limit
+        self._stream_min_remaining = stream_min_remaining
+        self._wanted: LlamaStackConfiguration | None = None
         self._config: LlamaStackConfiguration | None = None
         self._client: Any = None
         self._catalog: StackCatalog | None = None
         self._loading = asyncio.Lock()
+        self._retired: dict[asyncio.Task[None], Any] = {}
 
     @classmethod
-    def isolated(
-        cls, *, manager: AzureEntraIDManager | None = None, start_limit: float = START_LIMIT
-    ) -> Self:
+    def isolated(cls, **options: Any) -> Self:
         """Return an instance of its own.
 
         Args:
-            manager: whose tokens its requests carry; None means the process-wide manager.
-            start_limit: seconds that a stack inside the process may take to start.
+            options: `manager`, whose tokens its requests carry (the process-wide one by default);
+                `start_limit`, seconds that a stack inside the process may take to start;
+                `stream_min_remaining`, seconds of life that a token should have left when a stream
+                starts, at most 0.4 of its lifetime.
         """
-        instance: Self = cls.build(manager=manager, start_limit=start_limit)
+        instance: Self = cls.build(**options)
         return instance
 
     @property
@@ -77,8 +73,9 @@ class AsyncLlamaStackClientHolder(metaclass=ProcessWide):
     async def load(self, llama_stack_config: object) -> None:
         """Make the client; in library mode this starts the stack.
 
-        When it fails, the client before stays held and the next `ensure_loaded()` tries again.
-        In service mode nothing is sent: a stack that is down is no error here.
+        When it fails, the client before stays held; without one, the next `ensure_loaded()` tries
+        again. A client that is replaced goes on serving the requests that it has, for as long as
+        one may take. In service mode nothing is sent: a stack that is down is no error here.
 
         Args:
             llama_stack_config: a `LlamaStackConfiguration`, a mapping, or any object with its
@@ -98,10 +95,10 @@ class AsyncLlamaStackClientHolder(metaclass=ProcessWide):
         Raises:
             StackUnavailableError: it did not start this time either.
         """
-        if self._client is None and self._config is not None:
+        if self._client is None and self._wanted is not None:
             async with self._loading:
                 if self._client is None:
-                    await self._load(self._config)
+                    await self._load(self._wanted)
         return self.get_client()
 
     def get_client(self) -> Any:
@@ -142,72 +139,63 @@ class AsyncLlamaStackClientHolder(metaclass=ProcessWide):
 
         Asks the stack until it has answered once.
         """
-        providers = await self._azure_providers()
-        first = providers[0].base_url if providers else None
-        if first is not None and self.manager.azure_base_url is None:
-            self.manager.set_base_url(first)
-        return first
+        if self._catalog is None:
+            return None
+        try:
+            providers = await self._catalog.azure_providers()
+        except Exception as error:  # noqa: BLE001 - any client's any error means: not known yet
+            _logger.warning("The stack did not say its providers: %s", type(error).__name__)
+            return None
+        return providers[0].base_url if providers else None
 
     async def close(self) -> None:
         """Close the connections, or shut the stack inside the process down."""
-        client, self._client = self._client, None
-        if client is not None:
+        clients = [*self._retired.values(), *([] if self._client is None else [self._client])]
+        for task in self._retired:
+            task.cancel()
+        self._retired.clear()
+        self._client = self._wanted = None
+        for client in clients:
             await client.shutdown()
 
-    async def _azure_providers(self) -> tuple[AzureProvider, ...]:
-        if self._catalog is None:
-            return ()
-        try:
-            async with asyncio.timeout(LOOKUP_LIMIT):
-                return await self._catalog.azure_providers()
-        except Exception as error:  # noqa: BLE001 - any client's any error means: not known yet
-            _logger.warning("The stack did not say its providers: %s", type(error).__name__)
-            return ()
-
     async def _load(self, config: LlamaStackConfiguration) -> None:
-        self._config = config
+        self._wanted = config
         # Importing a stack's client takes over a second, and blocks whatever thread does it.
         generations = await asyncio.to_thread(import_module, "lightspeed_azure.clients.generations")
         catalog: list[StackCatalog] = []
 
         def make_calls(ask: Ask) -> Calls:
-            catalog.append(StackCatalog(ask))
-            return Calls(lambda: self.manager, catalog[0])
+            catalog.append(StackCatalog(ask, learned=self._learned))
+            return Calls(lambda: self.manager, catalog[0], self._stream_min_remaining)
 
-        before = self._client
         if config.use_as_library_client:
-            self._client = await self._start(
-                config, lambda path: generations.start(path, make_calls)
+            identities = self.manager.identities
+            client = await start_enriched(
+                config,
+                identities[0].config if identities else None,
+                lambda path: generations.start(path, make_calls),
+                limit=self._start_limit,
             )
         else:
-            self._client = generations.connect(config, make_calls)
-        self._catalog = catalog[0]
-        if before is not None:
-            await before.shutdown()
+            client = generations.connect(config, make_calls)
+        self._retire()
+        self._client, self._catalog, self._config = client, catalog[0], config
 
-    async def _start(self, config: LlamaStackConfiguration, start: Callable[[Path], Any]) -> Any:
-        if config.library_client_config_path is None:
-            raise InvalidConfigurationError(
-                "llama_stack.library_client_config_path: missing; name the stack's run.yaml"
-            )
-        blocks = [identity.config for identity in self.manager.identities]
-        with tempfile.TemporaryDirectory(prefix="lightspeed-azure-") as folder:
-            enriched = Path(folder) / "run.yaml"
-            generate_configuration(
-                config.library_client_config_path, enriched, blocks[0] if blocks else None
-            )
-            try:
-                async with asyncio.timeout(self._start_limit):
-                    return await start(enriched)
-            except LightspeedAzureError:
-                raise
-            except TimeoutError:
-                raise StackUnavailableError(
-                    f"Llama Stack did not start within {self._start_limit:.0f} s; one of its "
-                    "providers may be waiting for a service that is down"
-                ) from None
-            except Exception as error:
-                raise StackUnavailableError(
-                    f"Llama Stack did not start from {config.library_client_config_path} "
-                    f"({type(error).__name__}); the stack's own log says more"
-                ) from error
+    def _learned(self, listing: Listing) -> None:
+        """Take the endpoint over from the stack's first Azure provider, unless somebody set one."""
+        first = next(iter(listing.azure_providers.values()), None)
+        if first is not None and self.manager.azure_base_url is None:
+            self.manager.set_base_url(first)
+
+    def _retire(self) -> None:
+        """Shut the client before down once the requests that it has must have ended."""
+        if self._client is None or self._config is None:
+            return
+
+        async def later(client: Any, seconds: float) -> None:
+            await asyncio.sleep(seconds)
+            await client.shutdown()
+
+        task = asyncio.create_task(later(self._client, self._config.timeout))
+        self._retired[task] = self._client
+        task.add_done_callback(lambda task: self._retired.pop(task, None))

@@ -6,12 +6,17 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
+from lightspeed_azure.errors import StackUnavailableError
+
 _logger = logging.getLogger(__name__)
 
 AZURE_PROVIDER_TYPE = "remote::azure"
 
-ASK_AGAIN_AFTER = 5.0
+ASK_AGAIN_AFTER = 1.0
 """Seconds between two questions to the stack about a model that it did not know."""
+
+ANSWER_LIMIT = 10.0
+"""Seconds that the stack may take to say what it serves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +49,22 @@ class StackCatalog:
 
     The stack is asked without credentials: with a token attached it would ask Azure in turn. Use
     it from one event loop, that of the client.
+
+    Args:
+        ask: asks the stack.
+        learned: is told each answer.
+        monotonic: gives seconds.
     """
 
     def __init__(
         self,
         ask: Ask,
         *,
+        learned: Callable[[Listing], None] = lambda _: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ask = ask
+        self._learned = learned
         self._monotonic = monotonic
         self._listing: Listing | None = None
         self._asked_at = 0.0
@@ -62,7 +74,8 @@ class StackCatalog:
         """Return the Azure provider that serves a model; None when another one does.
 
         Raises:
-            Exception: what the client raises when the stack does not answer.
+            StackUnavailableError: the stack does not answer, or not in time.
+            Exception: the client's own error, when the stack refuses to say.
         """
         listing = self._listing or await self._refreshed(None)
         known, provider_id = _provider_id(listing, model)
@@ -85,7 +98,14 @@ class StackCatalog:
                 current is not seen or self._monotonic() - self._asked_at < ASK_AGAIN_AFTER
             ):
                 return current
-            listing = await self._ask()
+            try:
+                async with asyncio.timeout(ANSWER_LIMIT):
+                    listing = await self._ask()
+            except TimeoutError:
+                raise StackUnavailableError(
+                    f"Llama Stack did not say within {ANSWER_LIMIT:.0f} s which models it serves"
+                ) from None
+            self._learned(listing)
             self._listing, self._asked_at = listing, self._monotonic()
             _logger.debug("The stack serves Azure through %s", list(listing.azure_providers))
             return listing

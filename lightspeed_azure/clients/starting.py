@@ -1,0 +1,69 @@
+"""Start a stack inside the process: from an enriched copy of its configuration, within a limit."""
+
+import asyncio
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from lightspeed_azure.config import LlamaStackConfiguration
+from lightspeed_azure.enrichment import generate_configuration
+from lightspeed_azure.errors import (
+    InvalidConfigurationError,
+    LightspeedAzureError,
+    StackUnavailableError,
+)
+
+START_LIMIT = 300.0
+"""Seconds that a stack inside the process may take to start (an unrelated provider may hang)."""
+
+
+async def start_enriched(
+    config: LlamaStackConfiguration,
+    azure_entra_id: Any,
+    start: Callable[[Path], Awaitable[Any]],
+    *,
+    limit: float,
+) -> Any:
+    """Return the client that `start` makes of the enriched copy; the copy is gone afterwards.
+
+    Args:
+        config: names the stack's configuration file.
+        azure_entra_id: the first identity's configuration; None when Entra ID is not configured.
+        start: starts a stack from a file.
+        limit: seconds that it may take.
+
+    Raises:
+        InvalidConfigurationError: the file is not named, or cannot be read.
+        StackUnavailableError: the stack did not start, or not in time.
+    """
+    source = config.library_client_config_path
+    if source is None:
+        raise InvalidConfigurationError(
+            "llama_stack.library_client_config_path: is missing; name the stack's run.yaml"
+        )
+    with tempfile.TemporaryDirectory(prefix="lightspeed-azure-") as folder:
+        enriched = Path(folder) / "run.yaml"
+        generate_configuration(source, enriched, azure_entra_id)
+        try:
+            async with asyncio.timeout(limit):
+                return await start(enriched)
+        except LightspeedAzureError:
+            raise
+        except TimeoutError:
+            raise StackUnavailableError(
+                f"Llama Stack did not start within {limit:.0f} s; one of its providers may be "
+                "waiting for a service that is down"
+            ) from None
+        except Exception as error:  # noqa: BLE001 - whatever keeps a stack from starting
+            raise StackUnavailableError(
+                f"Llama Stack did not start from {source}: {_reason(error)}"
+            ) from None
+
+
+def _reason(error: Exception) -> str:
+    """Return why, without the texts that may show a value of the configuration."""
+    name = type(error).__name__
+    if name == "EnvVarError" or isinstance(error, ModuleNotFoundError | RuntimeError):
+        return f"{name}: {error}"
+    return f"{name}; `llama stack run` with the same file says more"

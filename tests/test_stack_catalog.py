@@ -1,0 +1,113 @@
+"""Which provider serves a model: as the stack says, not as the name looks."""
+
+import asyncio
+
+import pytest
+
+from lightspeed_azure.clients.stack_catalog import AzureProvider, Listing, StackCatalog
+from lightspeed_azure.errors import StackUnavailableError
+
+LISTING = Listing(
+    models={
+        "azure/gpt-4o": "azure",
+        "my-aoai/gpt-4o": "my-aoai",
+        "azureml/phi": "azureml",
+        "alias": "azure",
+    },
+    azure_providers={"azure": "https://a/openai/v1", "my-aoai": None, "azure/eu": "https://eu"},
+)
+
+
+class Stack:
+    """Counts how often it is asked."""
+
+    def __init__(self, listing: Listing = LISTING) -> None:
+        self.listing = listing
+        self.asked = 0
+        self.now = 0.0
+
+    async def ask(self) -> Listing:
+        """Answer, after others had a turn."""
+        self.asked += 1
+        await asyncio.sleep(0)
+        return self.listing
+
+    def catalog(self) -> StackCatalog:
+        """Return a catalog of this stack."""
+        return StackCatalog(self.ask, monotonic=lambda: self.now)
+
+
+@pytest.mark.parametrize(
+    ("model", "provider_id"),
+    [
+        ("azure/gpt-4o", "azure"),
+        ("my-aoai/gpt-4o", "my-aoai"),
+        ("alias", "azure"),
+        ("azure/not-registered", "azure"),
+        ("azure/eu/not-registered", "azure/eu"),
+        ("azureml/phi", None),
+        ("azureml/not-registered", None),
+        ("gpt-4o", None),
+        ("", None),
+    ],
+)
+async def test_the_stack_decides(model: str, provider_id: str | None) -> None:
+    """Registered names, unregistered deployments of a provider, and look-alikes."""
+    provider = await Stack().catalog().provider_of(model)
+    assert (provider and provider.provider_id) == provider_id
+
+
+async def test_it_is_asked_once_for_what_it_knows() -> None:
+    """A crowd of first questions makes one question to the stack."""
+    stack = Stack()
+    catalog = stack.catalog()
+    await asyncio.gather(*(catalog.provider_of("azure/gpt-4o") for _ in range(50)))
+    assert stack.asked == 1
+    assert await catalog.azure_providers() == tuple(
+        AzureProvider(name, url) for name, url in LISTING.azure_providers.items()
+    )
+
+
+async def test_an_unknown_model_is_asked_about_again_but_not_all_the_time() -> None:
+    """A model registered later is found; an invented one does not flood the stack."""
+    stack = Stack()
+    catalog = stack.catalog()
+    await catalog.provider_of("azure/gpt-4o")
+    stack.now = 10.0
+    await asyncio.gather(*(catalog.provider_of("late") for _ in range(20)))
+    assert stack.asked == 2
+    stack.listing = Listing({"late": "azure"}, LISTING.azure_providers)
+    stack.now = 12.0
+    found = await catalog.provider_of("late")
+    assert found is not None
+    assert found.provider_id == "azure"
+    assert stack.asked == 3
+
+
+async def test_a_stack_that_is_down_is_asked_again_next_time() -> None:
+    """An error is not remembered."""
+    stack = Stack()
+    down = True
+
+    async def ask() -> Listing:
+        if down:
+            raise StackUnavailableError("down")
+        return await stack.ask()
+
+    catalog = StackCatalog(ask)
+    with pytest.raises(StackUnavailableError):
+        await catalog.provider_of("azure/gpt-4o")
+    down = False
+    assert await catalog.provider_of("azure/gpt-4o") is not None
+
+
+async def test_a_stack_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The question is bounded."""
+    monkeypatch.setattr("lightspeed_azure.clients.stack_catalog.ANSWER_LIMIT", 0.0)
+
+    async def never() -> Listing:
+        await asyncio.Event().wait()
+        return LISTING
+
+    with pytest.raises(StackUnavailableError, match="did not say within"):
+        await StackCatalog(never).provider_of("azure/gpt-4o")
