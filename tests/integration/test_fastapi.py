@@ -1,17 +1,25 @@
 """The lifespan and the dependency, in a real application on a real Llama Stack."""
 
+import importlib.util
+import os
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from fastapi import FastAPI, Request
 from fastapi.testclient import TestClient
 from integration_support import MODEL, ask, entra_block
 
 from lightspeed_azure import AsyncLlamaStackClientHolder, AzureEntraIDManager
+from lightspeed_azure.demo.processes import free_port, server
+from lightspeed_azure.demo.scenario import example_service
 from lightspeed_azure.emulators import Emulators, Fault
 from lightspeed_azure.fastapi import ClientDep, RuntimeDep, lifespan, runtime
+from lightspeed_azure.fastapi import client as dependency
 
 pytestmark = pytest.mark.integration
 
@@ -166,3 +174,78 @@ def test_without_the_lifespan_the_error_says_what_to_do() -> None:
 
     with TestClient(app) as http, pytest.raises(RuntimeError, match="lifespan"):
         http.get("/")
+
+
+def test_a_dependency_can_be_overridden(config: dict[str, Any]) -> None:
+    """A user's own test stands a client of its own in, without a stack or a token."""
+    app = application(config)
+
+    class Models:
+        async def list(self) -> list[Any]:
+            return []
+
+    class Fake:
+        models = Models()
+
+    app.dependency_overrides[dependency] = Fake
+    with TestClient(app) as http:
+        assert http.get("/models").json() == []
+
+
+@pytest.mark.parametrize("library", [False, True])
+def test_the_example_service_says_503_for_streams_too(
+    emulators: Emulators,
+    stack_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    *,
+    library: bool,
+) -> None:
+    """The upstream stream is opened before the response begins, so its error is still a status."""
+    home = example_service(tmp_path / "service", library=library)
+    for name, value in (emulators.environment() | {"LLAMA_STACK_URL": stack_url}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(home)
+    spec = importlib.util.spec_from_file_location("example_app", home / "app.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "example_app", module)
+    spec.loader.exec_module(module)
+    emulators.entra.fault(Fault.status(503))
+    with TestClient(module.app) as http:
+        for path in ("/query", "/query/stream"):
+            answer = http.post(path, json={"query": "hello"})
+            assert answer.status_code == 503
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert answer.headers["retry-after"]
+        emulators.entra.clear_faults()
+        assert http.post("/query", json={"query": ""}).status_code == 422
+
+
+async def test_several_workers_have_a_token_each(
+    emulators: Emulators, stack_url: str, tmp_path: Path
+) -> None:
+    """Two worker processes of one service answer; each has fetched one token."""
+    home = example_service(tmp_path / "service", library=False)
+    environment = {name: value for name, value in os.environ.items() if "AZURE" not in name}
+    url = f"http://127.0.0.1:{free_port()}"
+    uvicorn = [sys.executable, "-m", "uvicorn", "app:app", "--workers", "2"]
+    async with (
+        server(
+            [*uvicorn, "--port", url.rpartition(":")[2], "--log-level", "warning"],
+            health=f"{url}/openapi.json",
+            folder=home,
+            environment=environment | emulators.environment() | {"LLAMA_STACK_URL": stack_url},
+            log=home / "service.log",
+        ),
+        httpx.AsyncClient(base_url=url, timeout=60) as http,
+    ):
+        for _ in range(40):
+            # A connection of its own for each, so that the kernel spreads them.
+            answer = await http.post(
+                "/query", json={"query": "hello"}, headers={"Connection": "close"}
+            )
+            assert answer.status_code == 200, answer.text
+    assert emulators.azure.requests.accepted == 40
+    assert emulators.entra.requests.issued == len(emulators.azure.requests.accepted_by_token) <= 2
