@@ -12,12 +12,11 @@ import pytest
 from entra_material import Certificate, assertion
 from kubernetes_volume import KubernetesVolume
 from pydantic import SecretStr
+from rotating import ROTATIONS, SecretRotation
 from signing_in import (
     attempt,
-    certified,
     configured,
     emu_fixture,  # noqa: F401 - pytest finds the fixture by its name
-    federated,
     running_fixture,  # noqa: F401 - likewise
 )
 
@@ -28,81 +27,12 @@ from lightspeed_azure.errors import CredentialRejectedError, InvalidConfiguratio
 pytestmark = pytest.mark.integration
 
 
-class _Secret:
-    """A client secret in a mounted Kubernetes Secret, and how it is rotated."""
-
-    name = "client_secret"
-    key = "client_secret_path"
-
-    def __init__(self, emu: Emulators) -> None:
-        self.emu = emu
-
-    def good(self) -> bytes:
-        return self.emu.entra.application.client_secret.get_secret_value().encode()
-
-    def rotate(self) -> bytes:
-        """Let only a new one be good, and return it."""
-        return self.emu.entra.rotate_secret().get_secret_value().encode()
-
-    def half(self) -> bytes:
-        return b""
-
-
-class _Certificate(_Secret):
-    """The same of a certificate."""
-
-    name = "tls-combined.pem"
-    key = "certificate_path"
-
-    def __init__(self, emu: Emulators) -> None:
-        super().__init__(emu)
-        self.numbers = itertools.count()
-        self.current = b""
-        self.rotate()
-
-    def good(self) -> bytes:
-        return self.current
-
-    def rotate(self) -> bytes:
-        certificate = Certificate(next(self.numbers) % 2)
-        certified(self.emu, certificate)
-        self.current = certificate.pem()
-        return self.current
-
-    def half(self) -> bytes:
-        return self.current[: len(self.current) // 2]
-
-
-class _Assertion(_Secret):
-    """The same of a federated assertion."""
-
-    name = "azure-identity-token"
-    key = "federated_token_file"
-
-    def __init__(self, emu: Emulators) -> None:
-        super().__init__(emu)
-        self.numbers = itertools.count()
-        self.rotate()
-
-    def good(self) -> bytes:
-        return assertion(sub=self.subject).encode()
-
-    def rotate(self) -> bytes:
-        self.subject = f"workload-{next(self.numbers)}"
-        federated(self.emu, subject=self.subject)
-        return self.good()
-
-    def half(self) -> bytes:
-        return b".".join(self.good().split(b".")[:2])
-
-
-KINDS = [_Secret, _Certificate, _Assertion]
-
-
 class Mounted:
     """A credential in a mounted volume, and the source that signs in with it."""
 
-    def __init__(self, emu: Emulators, kind: type[_Secret], folder: Path, **more: Any) -> None:
+    def __init__(
+        self, emu: Emulators, kind: type[SecretRotation], folder: Path, **more: Any
+    ) -> None:
         self.kind = kind(emu)
         self.volume = KubernetesVolume(folder / "volume", **{kind.name: self.kind.good()})
         block: dict[str, Any] = {kind.key: self.volume.path}
@@ -113,9 +43,9 @@ class Mounted:
         self.volume.swap(**{self.kind.name: content})
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ROTATIONS)
 def test_a_rotated_file_is_used_at_the_next_sign_in(
-    emu: Emulators, kind: type[_Secret], tmp_path: Path
+    emu: Emulators, kind: type[SecretRotation], tmp_path: Path
 ) -> None:
     """No restart, no watcher, and no request with the old one."""
     mounted = Mounted(emu, kind, tmp_path)
@@ -127,9 +57,9 @@ def test_a_rotated_file_is_used_at_the_next_sign_in(
     assert emu.entra.requests.by_outcome == {"200": 2}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ROTATIONS)
 def test_a_half_written_file_keeps_the_last_good_one(
-    emu: Emulators, kind: type[_Secret], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    emu: Emulators, kind: type[SecretRotation], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It signs in all the same, and warns."""
     mounted = Mounted(emu, kind, tmp_path)
@@ -140,9 +70,9 @@ def test_a_half_written_file_keeps_the_last_good_one(
     assert "The last good value stays in use" in caplog.text
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ROTATIONS)
 def test_a_refused_credential_that_has_changed_is_tried_again_at_once(
-    emu: Emulators, kind: type[_Secret], tmp_path: Path
+    emu: Emulators, kind: type[SecretRotation], tmp_path: Path
 ) -> None:
     """Between reading the file and the answer of Entra ID, the kubelet may swap it."""
     readings = itertools.count()
@@ -162,9 +92,9 @@ def test_a_refused_credential_that_has_changed_is_tried_again_at_once(
     assert sum(outcomes.values()) == 2
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ROTATIONS)
 def test_a_new_file_that_is_refused_falls_back_on_what_was_accepted(
-    emu: Emulators, kind: type[_Secret], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    emu: Emulators, kind: type[SecretRotation], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A rotation that is ahead of Entra ID, or simply wrong, fails nobody yet, and warns."""
     mounted = Mounted(emu, kind, tmp_path)
@@ -182,7 +112,7 @@ def test_a_new_file_that_is_refused_falls_back_on_what_was_accepted(
 
 def test_a_secret_that_is_refused_for_good_is_an_error(emu: Emulators, tmp_path: Path) -> None:
     """When neither the new nor the old one is good, what is said is about the new one."""
-    mounted = Mounted(emu, _Secret, tmp_path)
+    mounted = Mounted(emu, SecretRotation, tmp_path)
     mounted.source(attempt())
     mounted.kind.rotate()
     mounted.swap(b"wrong")
@@ -199,7 +129,7 @@ def test_a_file_that_never_was_there_is_a_configuration_error(
     source = credential_source(configured(emu, client_secret_path=file))
     with pytest.raises(InvalidConfigurationError, match="there is no such file"):
         source(attempt())
-    file.write_bytes(_Secret(emu).good())
+    file.write_bytes(SecretRotation(emu).good())
     assert source(attempt()).secret
 
 
@@ -208,7 +138,7 @@ def test_rotating_under_load_fails_no_request(emu: Emulators, tmp_path: Path) ->
 
     Entra ID takes the newest and the one before, as administrators leave it for a while.
     """
-    mounted = Mounted(emu, _Secret, tmp_path)
+    mounted = Mounted(emu, SecretRotation, tmp_path)
     failures: list[BaseException] = []
     counts = [0, 0, 0]
     changed = threading.Condition()
@@ -249,7 +179,7 @@ def test_secrets_never_reach_the_log(
 ) -> None:
     """Nor do tokens, at our most talkative."""
     caplog.set_level(logging.DEBUG, logger="lightspeed_azure")
-    mounted = Mounted(emu, _Secret, tmp_path)
+    mounted = Mounted(emu, SecretRotation, tmp_path)
     token = mounted.source(attempt()).secret.get_secret_value()
     secret = mounted.kind.good().decode()
     mounted.swap(b"")

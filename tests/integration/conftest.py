@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
 import pytest
+from canary import Canary, watching
 from integration_support import RUN_CONFIG, entra_block
 
 from lightspeed_azure import (
@@ -107,3 +108,11 @@ async def holder(
     await instance.load(stack_config)
     yield instance
     await instance.close()
+
+
+@pytest.fixture
+def canary(emulators: Emulators) -> Iterator[Canary]:
+    """Watch everything that is logged during a test, and look for secrets in it at the end."""
+    with watching() as canary:
+        canary.watch(client_secret=emulators.entra.application.client_secret.get_secret_value())
+        yield canary

@@ -3,14 +3,10 @@
 Every feature that touches a token adds its objects, errors and texts here.
 """
 
-import io
-import logging
 import pickle
-import traceback
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
+from canary import Canary
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from integration_support import ask, ask_streaming, entra_block
@@ -20,70 +16,6 @@ from lightspeed_azure.emulators import Emulators, Fault
 from lightspeed_azure.fastapi import ClientDep, lifespan
 
 pytestmark = pytest.mark.integration
-
-
-class Canary:
-    """Collects texts, and says whether a secret is in one of them."""
-
-    def __init__(self) -> None:
-        self.secrets: dict[str, str] = {}
-        self.texts: dict[str, str] = {}
-
-    def watch(self, **secrets: str) -> None:
-        """Add secrets to look for."""
-        self.secrets.update(secrets)
-
-    def read(self, **things: Any) -> None:
-        """Add what someone could read: the repr and the text of each thing."""
-        for name, thing in things.items():
-            self.texts[name] = f"{thing!r} {thing!s}"
-
-    def read_error(self, name: str, error: BaseException) -> None:
-        """Add an error as logs and debuggers show it, with the locals of our own frames."""
-        self.read(**{name: error})
-        self.texts[f"{name} args"] = repr((error.args, vars(error)))
-        shown = traceback.TracebackException.from_exception(error, capture_locals=True)
-        for frame in shown.stack:
-            if "lightspeed_azure" in frame.filename and "/tests/" not in frame.filename:
-                self.texts[f"{name} {frame.name}"] = repr(frame.locals)
-
-    def check(self) -> None:
-        """Fail when a secret is in a text."""
-        assert len(self.secrets) > 1
-        assert len(self.texts) > 1
-        for where, text in self.texts.items():
-            for name, secret in self.secrets.items():
-                assert secret not in text, f"{name} is in {where}"
-
-
-@pytest.fixture
-def canary(emulators: Emulators) -> Iterator[Canary]:
-    """Watch everything that is logged at debug level, by any logger, during a test."""
-    canary = Canary()
-    canary.watch(client_secret=emulators.entra.application.client_secret.get_secret_value())
-    log = io.StringIO()
-    handler = logging.StreamHandler(log)
-    handler.setFormatter(logging.Formatter("%(name)s %(message)s"))
-    before = [(logger, logger.level) for logger in every_logger()]
-    for logger, _ in before:
-        logger.setLevel(logging.DEBUG)
-        if logger.name == "root" or not logger.propagate:
-            logger.addHandler(handler)
-    try:
-        yield canary
-        canary.texts["the debug log"] = log.getvalue()
-        assert "lightspeed_azure" in log.getvalue(), "nothing was logged, so nothing was checked"
-        canary.check()
-    finally:
-        for logger, level in before:
-            logger.removeHandler(handler)
-            logger.setLevel(level)
-
-
-def every_logger() -> list[logging.Logger]:
-    """Return all loggers there are: a stack inside the process sets the level of each."""
-    named = [logging.getLogger(name) for name in logging.root.manager.loggerDict]
-    return [logging.root, *named]
 
 
 async def test_questions_renewals_and_refusals(

@@ -1,0 +1,71 @@
+"""The canary: collects what people and machines can read, and looks for secrets in it."""
+
+import io
+import logging
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+class Canary:
+    """Collects texts, and says whether a secret is in one of them."""
+
+    def __init__(self) -> None:
+        self.secrets: dict[str, str] = {}
+        self.texts: dict[str, str] = {}
+
+    def watch(self, **secrets: str) -> None:
+        """Add secrets to look for."""
+        self.secrets.update(secrets)
+
+    def read(self, **things: Any) -> None:
+        """Add what someone could read: the repr and the text of each thing."""
+        for name, thing in things.items():
+            self.texts[name] = f"{thing!r} {thing!s}"
+
+    def read_error(self, name: str, error: BaseException) -> None:
+        """Add an error as logs and debuggers show it, with the locals of our own frames."""
+        self.read(**{name: error})
+        self.texts[f"{name} args"] = repr((error.args, vars(error)))
+        shown = traceback.TracebackException.from_exception(error, capture_locals=True)
+        for frame in shown.stack:
+            if "lightspeed_azure" in frame.filename and "/tests/" not in frame.filename:
+                self.texts[f"{name} {frame.name}"] = repr(frame.locals)
+
+    def check(self) -> None:
+        """Fail when a secret is in a text."""
+        assert len(self.secrets) > 1
+        assert len(self.texts) > 1
+        for where, text in self.texts.items():
+            for name, secret in self.secrets.items():
+                assert secret not in text, f"{name} is in {where}"
+
+
+@contextmanager
+def watching() -> Iterator[Canary]:
+    """Watch everything that is logged at debug level, by any logger, and check at the end."""
+    canary = Canary()
+    log = io.StringIO()
+    handler = logging.StreamHandler(log)
+    handler.setFormatter(logging.Formatter("%(name)s %(message)s"))
+    before = [(logger, logger.level) for logger in every_logger()]
+    for logger, _ in before:
+        logger.setLevel(logging.DEBUG)
+        if logger.name == "root" or not logger.propagate:
+            logger.addHandler(handler)
+    try:
+        yield canary
+        canary.texts["the debug log"] = log.getvalue()
+        assert "lightspeed_azure" in log.getvalue(), "nothing was logged, so nothing was checked"
+        canary.check()
+    finally:
+        for logger, level in before:
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+
+
+def every_logger() -> list[logging.Logger]:
+    """Return all loggers there are: a stack inside the process sets the level of each."""
+    named = [logging.getLogger(name) for name in logging.root.manager.loggerDict]
+    return [logging.root, *named]
