@@ -1,14 +1,23 @@
 """A value worked out from the token once, and read as cheaply as the token itself."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from lightspeed_azure.token_cache.clock import Clock
 from lightspeed_azure.token_cache.held_token import Held, Token
 from lightspeed_azure.token_cache.holding import Holding
 
-if TYPE_CHECKING:
-    from lightspeed_azure.token_cache.cache import TokenCache
+
+class Tokens(Protocol):
+    """What gives the tokens: a `TokenCache`."""
+
+    def get(self) -> Token:
+        """Return a valid token."""
+        ...
+
+    async def aget(self) -> Token:
+        """Return a valid token."""
+        ...
 
 
 class Derived[T]:
@@ -20,7 +29,7 @@ class Derived[T]:
     __slots__ = ("_cache", "_holding", "_last", "_made", "_make", "_monotonic", "_wall")
 
     def __init__(
-        self, cache: "TokenCache", holding: Holding, clock: Clock, make: Callable[[Token], T]
+        self, cache: Tokens, holding: Holding, clock: Clock, make: Callable[[Token], T]
     ) -> None:
         self._cache = cache
         self._holding = holding
