@@ -1,8 +1,13 @@
 """What the integration tests share: questions, and the configuration of an identity."""
 
+import importlib.util
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+import pytest
+from fastapi import FastAPI
 
 from lightspeed_azure.emulators import Emulators
 
@@ -22,6 +27,19 @@ def entra_block(emulators: Emulators) -> dict[str, object]:
         "authority_host": emulators.entra.authority,
         "ca_bundle": emulators.ca_bundle,
     }
+
+
+def load_example(home: Path, patch: pytest.MonkeyPatch) -> FastAPI:
+    """Return the example service's application, as uvicorn would load it in its folder."""
+    patch.chdir(home)
+    spec = importlib.util.spec_from_file_location("example_app", home / "app.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    patch.setitem(sys.modules, "example_app", module)
+    spec.loader.exec_module(module)
+    app: FastAPI = module.app
+    return app
 
 
 async def ask(client: Any, question: str, model: str = MODEL) -> str:

@@ -28,7 +28,7 @@ from lightspeed_azure.token_source import TokenSource
 
 __all__ = ["CacheStatus", "Derived", "Token", "TokenCache"]
 
-_logger = logging.getLogger(__name__)
+_logger = logging.getLogger("lightspeed_azure.token_cache")
 
 
 class TokenCache:

@@ -4,13 +4,12 @@ Needs AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_CLIENT_SECRET and AZURE_API_BASE, 
 named gpt-4o-mini, or the deployment that AZURE_DEPLOYMENT names.
 """
 
-import importlib.util
 import os
-import sys
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from integration_support import load_example
 
 from lightspeed_azure.demo.scenario import example_service
 
@@ -25,17 +24,10 @@ def test_the_example_asks_azure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     if missing:
         pytest.fail(f"set {', '.join(missing)}: this test asks the real Azure")
     home = example_service(tmp_path / "service", library=True)
-    monkeypatch.chdir(home)
     monkeypatch.setenv("LLAMA_STACK_LOG_FORMAT", "json")
-    spec = importlib.util.spec_from_file_location("example_app", home / "app.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "example_app", module)
-    spec.loader.exec_module(module)
     model = f"azure/{os.environ.get('AZURE_DEPLOYMENT', 'gpt-4o-mini')}"
     question = {"query": "Answer with one word: which colour has the sky?", "model": model}
-    with TestClient(module.app) as http:
+    with TestClient(load_example(home, monkeypatch)) as http:
         answer = http.post("/query", json=question)
         assert answer.status_code == 200, answer.text
         assert answer.json()["response"]

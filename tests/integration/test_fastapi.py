@@ -1,6 +1,5 @@
 """The lifespan and the dependency, in a real application on a real Llama Stack."""
 
-import importlib.util
 import os
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -12,7 +11,7 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 from fastapi.testclient import TestClient
-from integration_support import MODEL, ask, entra_block
+from integration_support import MODEL, ask, entra_block, load_example
 
 from lightspeed_azure import AsyncLlamaStackClientHolder, AzureEntraIDManager
 from lightspeed_azure.demo.processes import free_port, server
@@ -205,15 +204,8 @@ def test_the_example_service_says_503_for_streams_too(
     home = example_service(tmp_path / "service", library=library)
     for name, value in (emulators.environment() | {"LLAMA_STACK_URL": stack_url}).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.chdir(home)
-    spec = importlib.util.spec_from_file_location("example_app", home / "app.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "example_app", module)
-    spec.loader.exec_module(module)
     emulators.entra.fault(Fault.status(503))
-    with TestClient(module.app) as http:
+    with TestClient(load_example(home, monkeypatch)) as http:
         for path in ("/query", "/query/stream"):
             answer = http.post(path, json={"query": "hello"})
             assert answer.status_code == 503
