@@ -4,6 +4,7 @@ import datetime as dt
 import functools
 import time
 import uuid
+from collections.abc import Sequence
 
 import jwt
 from cryptography import x509
@@ -53,19 +54,20 @@ class Certificate:
         """The certificate alone, in PEM."""
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
-    def pem(self, password: str | None = None) -> bytes:
-        """Return key and certificate in PEM."""
+    def pem(self, password: str | None = None, *, chain: Sequence["Certificate"] = ()) -> bytes:
+        """Return key and certificate in PEM, with more certificates behind."""
         private = self.key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,
             _encryption(password),
         )
-        return private + self.public
+        return private + self.public + b"".join(each.public for each in chain)
 
-    def pfx(self, password: str | None = None) -> bytes:
-        """Return key and certificate in PKCS#12."""
+    def pfx(self, password: str | None = None, *, chain: Sequence["Certificate"] = ()) -> bytes:
+        """Return key and certificate in PKCS#12, with more certificates."""
+        more = [each.certificate for each in chain] or None
         return pkcs12.serialize_key_and_certificates(
-            b"lightspeed", self.key, self.certificate, None, _encryption(password)
+            b"lightspeed", self.key, self.certificate, more, _encryption(password)
         )
 
 
