@@ -1,0 +1,166 @@
+"""`lightspeed-azure enrich`."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lightspeed_azure.cli.options import (
+    CONFIG_VARIABLE,
+    config_option,
+    config_path,
+    examples,
+    verbose_option,
+)
+from lightspeed_azure.errors import InvalidConfigurationError
+
+if TYPE_CHECKING:
+    from lightspeed_azure.enrichment import Enriched
+
+STANDARD = "-"
+
+
+@click.command(
+    epilog=examples(
+        "lightspeed-azure enrich run.yaml -o enriched.yaml",
+        "lightspeed-azure enrich run.yaml --dry-run",
+        "lightspeed-azure enrich --in-place --drop-api-key run.yaml",
+        "kubectl get configmap stack -o jsonpath={.data.run} | lightspeed-azure enrich -",
+    )
+)
+@click.argument("source", metavar="[INPUT]", required=False)
+@click.option("-i", "--input", "named", metavar="FILE", help="The same as INPUT.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    help="Where the result goes, mode 0600.  [default: -, standard output]",
+)
+@config_option("Whose azure_entra_id block says which identities there are.")
+@click.option("--in-place", is_flag=True, help="Write the result over INPUT.")
+@click.option("--dry-run", is_flag=True, help="Show what would change, and write nothing.")
+@click.option(
+    "--drop-api-key",
+    is_flag=True,
+    help="Remove the api_key of Azure providers, so that nothing falls back to it.",
+)
+@click.option("--no-repair", is_flag=True, help="Set model_validation, and leave all else.")
+@click.option(
+    "-e", "--env-file", metavar="FILE", help="No longer supported: tokens are never written."
+)
+@verbose_option()
+def enrich(
+    source: str | None,
+    named: str | None,
+    output: str | None,
+    config: Path | None,
+    env_file: str | None,
+    *,
+    in_place: bool,
+    dry_run: bool,
+    drop_api_key: bool,
+    no_repair: bool,
+) -> None:
+    """Write a copy of a stack's run.yaml in which `remote::azure` providers start without a key.
+
+    INPUT is run.yaml or the same as JSON; - is standard input; without it, run.yaml here. Sets
+    model_validation: false on them, lets ${env.AZURE_API_KEY} be unset, and says what else would
+    not work, with the line. Comments, order, quotes and anchors stay: only Azure's lines differ.
+    Nothing changes when the configuration has no azure_entra_id block.
+    """
+    from lightspeed_azure import enrichment  # noqa: PLC0415 - not for --help
+
+    if env_file is not None:
+        raise InvalidConfigurationError(
+            "--env-file: no token is written into a file any more; remove the option: requests "
+            "carry the token themselves, and the stack starts without AZURE_API_KEY"
+        )
+    source = _one_of(source, named)
+    target = _target(source, output, in_place=in_place)
+    identities = _identities(config)
+    outcome = enrichment.enriched(
+        _read(source),
+        "standard input" if source == STANDARD else source,
+        identities,
+        repair=not no_repair,
+        drop_api_key=drop_api_key,
+    )
+    if dry_run:
+        _show(outcome)
+    elif target == STANDARD:
+        sys.stdout.buffer.write(outcome.after.encode())
+    elif not in_place or outcome.after != outcome.before:
+        enrichment.write_atomically(Path(target), outcome.after)
+    _tell(outcome)
+
+
+def _one_of(source: str | None, named: str | None) -> str:
+    if source is not None and named is not None:
+        raise InvalidConfigurationError("INPUT and -i both name a file; give one of them")
+    return source or named or "run.yaml"
+
+
+def _target(source: str, output: str | None, *, in_place: bool) -> str:
+    """Return where the result goes; never over the input unless that is asked for."""
+    if in_place:
+        if output is not None or source == STANDARD:
+            what = "-o" if output is not None else "standard input"
+            raise InvalidConfigurationError(f"--in-place and {what} exclude each other; drop one")
+        return source
+    target = output or STANDARD
+    if STANDARD not in (target, source) and _is_same(Path(source), Path(target)):
+        raise InvalidConfigurationError(
+            f"{target}: is the input; give another file with -o, or say --in-place"
+        )
+    return target
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return one.resolve() == other.resolve()
+
+
+def _identities(config: Path | None) -> tuple[str | None, ...]:
+    """Return the identities that the configuration has; one where there is no configuration."""
+    from lightspeed_azure.enrichment import identities_in  # noqa: PLC0415 - not for --help
+
+    path = config_path(config)
+    is_named = config is not None or bool(os.environ.get(CONFIG_VARIABLE))
+    if not is_named and not path.exists():
+        return (None,)
+    identities = identities_in(path)
+    if not identities:
+        _note("!", "yellow", f"{path}: has no azure_entra_id, so nothing is changed; add the block")
+    return identities
+
+
+def _read(source: str) -> str:
+    from lightspeed_azure.enrichment import decoded, read  # noqa: PLC0415 - not for --help
+
+    if source == STANDARD:
+        return decoded(sys.stdin.buffer.read(), "standard input")
+    return read(Path(source))
+
+
+def _tell(outcome: "Enriched") -> None:
+    """Say on standard error what was changed, and what is left to do."""
+    for change in outcome.changes:
+        _note("✓", "green", change)
+    for warning in outcome.warnings:
+        _note("!", "yellow", warning)
+
+
+def _note(mark: str, colour: str, text: str) -> None:
+    click.echo(f"{click.style(mark, fg=colour)} {text}", err=True)
+
+
+def _show(outcome: "Enriched") -> None:
+    """Print the difference, without any secret that stands in the file."""
+    from lightspeed_azure.cli.difference import difference  # noqa: PLC0415 - not for --help
+
+    for colour, line in difference(outcome.before, outcome.after):
+        click.echo(click.style(line, fg=colour) if colour else line)

@@ -1,0 +1,172 @@
+"""What a stack's configuration says that works against Entra ID, each with its cure."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from lightspeed_azure.enrichment.node import Path
+from lightspeed_azure.enrichment.providers import (
+    INFERENCE,
+    REFERENCE,
+    AzureProvider,
+    condition,
+    registered_models,
+    resolved,
+)
+
+
+class Note(NamedTuple):
+    """Something about one key, without its value.
+
+    Attributes:
+        path: which key.
+        text: what is so, and what to do about it.
+    """
+
+    path: Path
+    text: str
+
+
+ENDPOINT = "https://<resource>.openai.azure.com/openai/v1"
+
+
+def advice(
+    tree: Mapping[str, Any],
+    azure: Sequence[AzureProvider],
+    identities: Sequence[str | None],
+    changed: Collection[Path],
+    dropped: Collection[Path],
+) -> Iterator[Note]:
+    """Yield what the operator should look at.
+
+    Args:
+        tree: the stack's configuration.
+        azure: its Azure providers.
+        identities: the `provider_id` of each identity, None for one that serves every provider.
+        changed: the keys named `api_key` that the plan changes.
+        dropped: the keys that it removes.
+    """
+    if not azure:
+        yield Note(
+            INFERENCE,
+            "has no provider of type remote::azure, so there is nothing to enrich; add one, or "
+            "give the stack's own run.yaml",
+        )
+        return
+    for provider in azure:
+        yield from _of_condition(provider)
+        yield from _of_endpoint(provider)
+        yield from _of_key(provider, changed, dropped)
+        if provider.config.get("refresh_models") is True:
+            yield Note(
+                (*provider.path, "config", "refresh_models"),
+                "asks Azure for its models again and again, which needs a key; set it to false and "
+                "register the models",
+            )
+    yield from _of_models(tree, azure)
+    yield from _of_identities(azure, identities)
+
+
+def _of_condition(provider: AzureProvider) -> Iterator[Note]:
+    for key in ("provider_id", "provider_type"):
+        name = condition(provider.entry.get(key))
+        if name:
+            cure = "write it without the condition"
+            if "KEY" in name:
+                cure += ", or make it depend on ${env.AZURE_API_BASE:+…}"
+            yield Note(
+                (*provider.path, key),
+                f"depends on {name}: where that is unset the whole provider vanishes, and its "
+                f"models with it; {cure}",
+            )
+
+
+def _of_endpoint(provider: AzureProvider) -> Iterator[Note]:
+    config = provider.config
+    path: Path = (*provider.path, "config")
+    if "base_url" not in config:
+        if "api_base" in config:
+            yield Note(
+                (*path, "api_base"),
+                "is the older name, which the stack no longer reads; rename it to base_url, and "
+                f"write {ENDPOINT}",
+            )
+        else:
+            yield Note(path, f"has no base_url, so the stack knows no endpoint; add {ENDPOINT}")
+        return
+    text = config["base_url"]
+    needed = [m[1] for m in REFERENCE.finditer(str(text or "")) if not m[2]]
+    if needed:
+        yield Note(
+            (*path, "base_url"),
+            f"keeps the stack from starting where {needed[0]} is unset; set it to {ENDPOINT}",
+        )
+    known = resolved(text)
+    if not text:
+        yield Note((*path, "base_url"), f"is empty; write {ENDPOINT}")
+    elif known and not REFERENCE.search(known) and not known.rstrip("/").endswith("/openai/v1"):
+        yield Note(
+            (*path, "base_url"),
+            f"does not end in /openai/v1, where Azure's API is; write {ENDPOINT}",
+        )
+
+
+def _of_key(
+    provider: AzureProvider, changed: Collection[Path], dropped: Collection[Path]
+) -> Iterator[Note]:
+    path: Path = (*provider.path, "config", "api_key")
+    key = provider.config.get("api_key")
+    if path in dropped or not key:
+        return
+    needed = [m for m in REFERENCE.finditer(str(key)) if not m[2]]
+    if needed and path not in changed:
+        yield Note(
+            path,
+            f"keeps the stack from starting where {needed[0][1]} is unset; "
+            f"write ${{env.{needed[0][1]}:=}}, or let this command repair it",
+        )
+    match = REFERENCE.fullmatch(key) if isinstance(key, str) else None
+    if match and match[2] != "+" and not match[3]:
+        yield Note(
+            path,
+            f"is used, silently, whenever a request carries no token and {match[1]} is set where "
+            "the stack runs; leave that unset, or remove the key with --drop-api-key",
+        )
+    else:
+        yield Note(
+            path,
+            "is a static key that the stack falls back to, silently, whenever a request carries no "
+            "token; remove it with --drop-api-key",
+        )
+
+
+def _of_models(tree: Mapping[str, Any], azure: Sequence[AzureProvider]) -> Iterator[Note]:
+    served = {resolved(model.get("provider_id")) for _, model in registered_models(tree)}
+    if "" in served:  # the only provider serves it
+        return
+    for provider in azure:
+        if provider.name not in served:
+            yield Note(
+                provider.path,
+                f"no model of {provider.name or 'this provider'} is registered, and without a key "
+                "the stack cannot list Azure's; add the deployments to registered_resources.models",
+            )
+
+
+def _of_identities(
+    azure: Sequence[AzureProvider], identities: Sequence[str | None]
+) -> Iterator[Note]:
+    if None in identities and len(azure) > 1:
+        names = ", ".join(provider.name or "?" for provider in azure)
+        yield Note(
+            INFERENCE,
+            f"has {len(azure)} Azure providers ({names}) and one identity for all of them; where "
+            "they need different ones, write azure_entra_id as a list, each with its provider_id",
+        )
+    elif identities and None not in identities:
+        for provider in azure:
+            if provider.name not in identities:
+                yield Note(
+                    provider.path,
+                    f"no identity serves {provider.name or 'this provider'}, so its requests carry "
+                    "no token; add one to azure_entra_id with this provider_id",
+                )

@@ -1,0 +1,128 @@
+"""The `remote::azure` inference providers of a stack's configuration, and what is registered there."""
+
+import re
+from collections.abc import Iterator, Mapping, MutableMapping
+from typing import Any, NamedTuple
+
+from lightspeed_azure.enrichment.node import Path
+from lightspeed_azure.errors import InvalidConfigurationError
+
+AZURE_PROVIDER_TYPE = "remote::azure"
+
+INFERENCE: Path = ("providers", "inference")
+
+REFERENCE = re.compile(r"\$\{env\.([A-Z0-9_]+)(?::([=+])([^}]*))?\}")
+"""`${env.NAME}`, `${env.NAME:=default}` and `${env.NAME:+value}`, as the stack itself reads them."""
+
+
+class ShapeError(InvalidConfigurationError):
+    """A part of the configuration has a shape that no stack takes.
+
+    Attributes:
+        path: which part.
+        text: what is wrong, and what to do.
+    """
+
+    def __init__(self, path: Path, text: str) -> None:
+        super().__init__(f"{dotted(path)}: {text}" if path else text)
+        self.path = path
+        self.text = text
+
+
+class AzureProvider(NamedTuple):
+    """One `remote::azure` inference provider.
+
+    Attributes:
+        path: where it is.
+        entry: the provider's own map.
+    """
+
+    path: Path
+    entry: MutableMapping[str, Any]
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """Its `config`, empty where there is none."""
+        return self.entry.get("config") or {}
+
+    @property
+    def name(self) -> str:
+        """Its `provider_id` as the stack gives it when its condition holds."""
+        return resolved(self.entry.get("provider_id"))
+
+
+def azure_providers(tree: object) -> list[AzureProvider]:
+    """Return the `remote::azure` inference providers, in their order.
+
+    Raises:
+        ShapeError: something on the way to them, or their `config`, has the wrong shape.
+    """
+    found = []
+    for path, entry in inference_providers(tree):
+        if resolved(entry.get("provider_type")) != AZURE_PROVIDER_TYPE:
+            continue
+        if not isinstance(entry.get("config") or {}, MutableMapping):
+            raise ShapeError((*path, "config"), "is not a map; write its settings as keys")
+        found.append(AzureProvider(path, entry))
+    return found
+
+
+def inference_providers(tree: object) -> Iterator[tuple[Path, MutableMapping[str, Any]]]:
+    """Yield all inference providers and where each is.
+
+    Raises:
+        ShapeError: something on the way to them has the wrong shape.
+    """
+    if not isinstance(tree, Mapping):
+        raise ShapeError((), "is not a map; a stack's configuration has keys such as providers")
+    providers = tree.get("providers")
+    if not isinstance(providers, Mapping | None):
+        raise ShapeError(("providers",), "is not a map; write the APIs as its keys")
+    entries = (providers or {}).get("inference")
+    if not isinstance(entries, list | None):
+        raise ShapeError(INFERENCE, "is not a list of providers; begin each one with a dash")
+    for index, entry in enumerate(entries or ()):
+        path = (*INFERENCE, index)
+        if not isinstance(entry, MutableMapping):
+            raise ShapeError(path, "is not a provider; give it a provider_id and a provider_type")
+        yield path, entry
+
+
+def registered_models(tree: Mapping[str, Any]) -> Iterator[tuple[Path, MutableMapping[str, Any]]]:
+    """Yield the models that a configuration registers, and where each is.
+
+    They stand in `registered_resources.models`, before llama-stack 0.4 in `models`.
+    """
+    resources = tree.get("registered_resources")
+    inner = resources.get("models") if isinstance(resources, Mapping) else None
+    for path, models in (
+        (("registered_resources", "models"), inner),
+        (("models",), tree.get("models")),
+    ):
+        for index, model in enumerate(models if isinstance(models, list) else ()):
+            if isinstance(model, MutableMapping):
+                yield (*path, index), model
+
+
+def resolved(text: object) -> str:
+    """Return a text with its conditions taken as met and its defaults as used.
+
+    `${env.AZURE_API_KEY:+azure}` is "azure", and so is `${env.AZURE_NAME:=azure}`.
+    """
+    if not isinstance(text, str):
+        return ""
+    return REFERENCE.sub(lambda match: match[3] if match[2] else match[0], text)
+
+
+def condition(text: object) -> str:
+    """Return the variable without which a text is empty (`${env.NAME:+…}`), or ""."""
+    match = REFERENCE.fullmatch(text) if isinstance(text, str) else None
+    return match[1] if match and match[2] == "+" else ""
+
+
+def dotted(path: Path) -> str:
+    """Return a path as an operator reads it: `providers.inference[1].config`."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text

@@ -1,0 +1,163 @@
+"""A stack's configuration file: read, enriched, and written whole or not at all."""
+
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightspeed_azure.enrichment.advice import Note
+from lightspeed_azure.enrichment.document import LARGEST, Document
+from lightspeed_azure.enrichment.plan import plan
+from lightspeed_azure.enrichment.providers import ShapeError, dotted
+from lightspeed_azure.enrichment.rewriting import rewritten
+from lightspeed_azure.errors import InvalidConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class Enriched:
+    """The outcome of enriching a text.
+
+    Attributes:
+        before: the text as it was.
+        after: the text as it is now; the same where nothing had to change.
+        changes: what was changed, one line each, as `file:line: key: what`; lines of `before`.
+        warnings: what the operator should look at, likewise, each with its cure.
+    """
+
+    before: str
+    after: str
+    changes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def enriched(
+    text: str,
+    name: str,
+    identities: Sequence[str | None],
+    *,
+    repair: bool = True,
+    drop_api_key: bool = False,
+) -> Enriched:
+    """Return a stack's configuration with Entra ID's part in it; all else stays, to the byte.
+
+    Args:
+        text: run.yaml, or the same as JSON.
+        name: what to call it in messages.
+        identities: the `provider_id` of each identity, None for one that serves every provider;
+            empty when Entra ID is not configured, and then nothing changes.
+        repair: also put right what keeps a stack from starting without a key.
+        drop_api_key: remove the `api_key` of Azure providers.
+
+    Raises:
+        InvalidConfigurationError: it cannot be read or edited; the text names line and key.
+    """
+    document = Document(text, name)
+
+    def line(note: Note) -> str:
+        where = f"{name}:{document.line(note.path) + 1}"
+        return f"{where}: {dotted(note.path)}: {note.text}"
+
+    try:
+        todo = plan(document.value, identities, repair=repair, drop_api_key=drop_api_key)
+    except ShapeError as error:
+        where = document.line(error.path)
+        problem = f"{dotted(error.path)}: {error.text}" if error.path else error.text
+        raise document.error(where, problem) from None
+    if not identities:
+        return Enriched(text, text)
+    after = rewritten(document, todo.changes)
+    return Enriched(
+        text,
+        after if todo.changes else text,
+        tuple(line(Note(change.path, change.why)) for change in todo.changes),
+        tuple(line(note) for note in todo.warnings),
+    )
+
+
+def identities_of(config: Any) -> tuple[str | None, ...]:
+    """Return the `provider_id` of each identity that `azure_entra_id` describes.
+
+    Args:
+        config: the block as model or mapping, a list of these, or None.
+    """
+    if config is None:
+        return ()
+    blocks = config if isinstance(config, list | tuple) else [config]
+    return tuple(
+        block.get("provider_id") if isinstance(block, dict) else getattr(block, "provider_id", None)
+        for block in blocks
+    )
+
+
+def identities_in(path: Path) -> tuple[str | None, ...]:
+    """Return the same of an operator's lightspeed-stack.yaml; its values are not looked at.
+
+    Raises:
+        InvalidConfigurationError: the file cannot be read.
+    """
+    document = Document(read(path), str(path))
+    if not isinstance(document.value, dict):
+        raise document.error(document.root.line, "is not a map of blocks, such as llama_stack:")
+    if "azure_entra_id" not in document.value:
+        return ()
+    block = document.value["azure_entra_id"]
+    return identities_of({} if block is None else block)
+
+
+def read(path: Path) -> str:
+    """Return the text of a file, its byte order mark and line ends as they are.
+
+    Raises:
+        InvalidConfigurationError: it cannot be read, or is no text.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(4 * LARGEST + 1)
+    except FileNotFoundError:
+        problem = "there is no such file; give its path, or create it"
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not a path"
+        problem = f"cannot be read ({reason}); give a file, and check its rights"
+    else:
+        return decoded(content, str(path))
+    raise InvalidConfigurationError(f"{path}: {problem}")
+
+
+def decoded(content: bytes, name: str) -> str:
+    """Return content as text.
+
+    Raises:
+        InvalidConfigurationError: it is not UTF-8.
+    """
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        problem = f"{name}:{line}: is not text in UTF-8; save it as that"
+    raise InvalidConfigurationError(problem)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file whole or not at all, mode 0600; one that is there is replaced.
+
+    Raises:
+        InvalidConfigurationError: it cannot be written.
+    """
+    if path.exists() and not path.is_file():
+        raise InvalidConfigurationError(f"{path}: is not a file; give the name of one")
+    target = path.resolve()  # a link stays one
+    try:
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    except OSError as error:
+        raise InvalidConfigurationError(
+            f"{path}: cannot be written ({error.strerror}); check the folder and its rights"
+        ) from None
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(text.encode("utf-8"))
+        Path(name).replace(target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
