@@ -84,13 +84,39 @@ async def start(run_config: Path, make_calls: MakeCalls) -> "LibraryClient":
     return client
 
 
-class ServiceClient(AsyncLlamaStackClient):
+class Carrying:
+    """What the clients of this generation have in common: a request is a call that carries data.
+
+    Attributes:
+        calls: decides what a request carries.
+        carried: the client's own provider data.
+    """
+
+    calls: Calls
+    carried: Any
+
+    async def request(self, cast_to: Any, options: Any, **stream: Any) -> Any:
+        """Send a request; once more with a new token where Azure refused the first."""
+        call = await self.calls.of(
+            options.method,
+            options.url,
+            _body(options),
+            default_data=self.carried,
+            call_data=split(_headers(options))[1],
+            stream=stream.get("stream", False),
+        )
+        return await call.sent_by(lambda: self.send(call, cast_to, options, stream))
+
+    async def send(self, call: Call, cast_to: Any, options: Any, stream: dict[str, Any]) -> Any:
+        """Send a request once, with what the call carries at this moment."""
+        raise NotImplementedError
+
+
+class ServiceClient(Carrying, AsyncLlamaStackClient):
     """`AsyncLlamaStackClient` whose inference requests carry the token of the moment they are sent.
 
     `copy()` and `with_options()` keep that, and share the connections.
     """
-
-    calls: Calls
 
     def __init__(self, **options: Any) -> None:
         # The constructor writes into the headers it is given; two clients must not share them.
@@ -115,22 +141,11 @@ class ServiceClient(AsyncLlamaStackClient):
         """The provider data in the default headers."""
         return parse_defaults(split(self._custom_headers)[1])
 
-    async def request(self, cast_to: Any, options: Any, **stream: Any) -> Any:
-        """Send a request; once more with a new token where Azure refused the first."""
-        call = await self.calls.of(
-            options.method,
-            options.url,
-            _body(options),
-            default_data=self.carried,
-            call_data=split(_headers(options))[1],
-            stream=stream.get("stream", False),
-        )
-        return await call.sent_by(lambda: self._send(call, cast_to, options, stream))
-
-    async def _send(self, call: Call, cast_to: Any, options: Any, stream: dict[str, Any]) -> Any:
+    async def send(self, call: Call, cast_to: Any, options: Any, stream: dict[str, Any]) -> Any:
+        """Send a request once; `_prepare_request` puts the token on."""
         before = _sending.set(call)
         try:
-            return await super().request(cast_to, options, **stream)
+            return await AsyncLlamaStackClient.request(self, cast_to, options, **stream)
         finally:
             _sending.reset(before)
 
@@ -161,10 +176,8 @@ def _library_class() -> Any:
             "pip install 'lightspeed-azure[llama-stack]', or use llama_stack.url"
         ) from None
 
-    class LibraryClient(AsyncLlamaStackAsLibraryClient):  # type: ignore[misc]
+    class LibraryClient(Carrying, AsyncLlamaStackAsLibraryClient):  # type: ignore[misc]
         """The stack inside the process; its inference requests carry the current token."""
-
-        calls: Calls
 
         def copy(self, **options: Any) -> Self:
             """Return a client on the same stack; takes `provider_data` only."""
@@ -187,24 +200,13 @@ def _library_class() -> Any:
             """The client's provider data; assigning to `provider_data` changes it."""
             return dict(self.provider_data or {})
 
-        async def request(self, cast_to: Any, options: Any, **stream: Any) -> Any:
-            """Call the stack; once more with a new token where Azure refused the first."""
-            call = await self.calls.of(
-                options.method,
-                options.url,
-                _body(options),
-                default_data=self.carried,
-                call_data=split(_headers(options))[1],
-                stream=stream.get("stream", False),
-            )
-            return await call.sent_by(lambda: self._send(call, cast_to, options, stream))
-
-        async def _send(self, call: Call, cast_to: Any, options: Any, stream: Any) -> Any:
+        async def send(self, call: Call, cast_to: Any, options: Any, stream: Any) -> Any:
+            """Call the stack once."""
             header = await call.header()
             options = options.model_copy()
             options.headers = split(_headers(options))[0]
             options.headers[LLAMA_STACK_HEADER] = header or "{}"
-            return await super().request(cast_to, options, **stream)
+            return await AsyncLlamaStackAsLibraryClient.request(self, cast_to, options, **stream)
 
     return LibraryClient
 
