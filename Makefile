@@ -53,8 +53,18 @@ lint: sync
 format: sync
 	@bin=$(CURDIR)/.venv-$(firstword $(found))/bin; $$bin/ruff check --fix .; $$bin/ruff format .
 
+# OGX needs versions of mcp and openai that llama-stack cannot have.
+.venv-ogx/bin/ogx: tests/ogx/requirements.txt | python
+	@$(UV) venv --quiet --clear --python $(firstword $(found)) .venv-ogx
+	@$(UV) pip install --quiet --python .venv-ogx/bin/python -r tests/ogx/requirements.txt
+	@touch $@
+
+.PHONY: .venv-ogx
+.venv-ogx: .venv-ogx/bin/ogx
+
 .PHONY: test
-test: lint
+test: export MAKE_TEST = 1
+test: lint .venv-ogx
 	@for version in $(found); do \
 	  echo "== Python $$version"; \
 	  $(CURDIR)/.venv-$$version/bin/pytest -q -m 'not soak and not azure' $(ARGS); \

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ogx_environment import ogx_distributions
 
 from lightspeed_azure import InvalidConfigurationError
 from lightspeed_azure.enrichment import Enriched, enriched
@@ -52,6 +53,13 @@ def check_distribution(text: str, name: str) -> int:
 def test_every_distribution_of_llama_stack_goes_through() -> None:
     """Whatever the wheel contains: only the Azure provider gets a line."""
     files = distributions()
+    assert len(files) > 3
+    assert sum(check_distribution(file.read_bytes().decode(), file.name) for file in files) > 0
+
+
+def test_every_distribution_of_ogx_goes_through() -> None:
+    """The same for Llama Stack's successor, from its wheel."""
+    files = ogx_distributions()
     assert len(files) > 3
     assert sum(check_distribution(file.read_bytes().decode(), file.name) for file in files) > 0
 
