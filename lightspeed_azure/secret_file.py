@@ -134,10 +134,13 @@ class SecretFile:
 
     def _file(self) -> Path:
         """Return the file to read; only a regular one can be read again and again."""
-        file = self.path / self._default_name if self.path.is_dir() else self.path
+        file = self._place()
         if not stat.S_ISREG(file.stat().st_mode):
             raise ValueError("is not a regular file; name a file that can be read more than once")
         return file
+
+    def _place(self) -> Path:
+        return self.path / self._default_name if self.path.is_dir() else self.path
 
     def _note(self, fault: str) -> None:
         """Log a change of state, once."""
@@ -153,10 +156,10 @@ class SecretFile:
     def _note_mount(self) -> None:
         """Say once that this file will never be updated."""
         mountinfo, self._mountinfo = self._mountinfo, None
-        if mountinfo and is_mounted_alone(self.path, mountinfo):
+        if mountinfo and is_frozen(self._place(), mountinfo):
             _LOG.warning(
-                "%s %s is mounted as a single file (a subPath mount in Kubernetes): it is never "
-                "updated, and a rotated secret takes a restart. Mount the directory instead",
+                "%s %s is on a subPath mount in Kubernetes, or mounted as a single file: it is "
+                "never updated, and a rotated secret takes a restart. Mount the directory instead",
                 self.key,
                 self.path,
             )
@@ -172,25 +175,34 @@ def _state(descriptor: int) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def is_mounted_alone(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> bool:
-    """Return whether a file is itself a mount point; False where nobody can say.
+def is_frozen(file: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> bool:
+    """Return whether a file is mounted so that no update reaches it; False where nobody can say.
 
     Kubernetes mounts with `subPath` so, and containers engines a single bound file: what is
-    mounted is one inode, and a file put in its place later is never seen.
+    mounted is one inode, and a file put in its place later is never seen. A directory mounted with
+    `subPath` is one inside a version of the volume (`/..2026_11_21…`), which the next one replaces.
 
     Args:
-        path: the file, or a directory (never an answer: a directory's content can be replaced).
-        mountinfo: the list; the fifth field of a line is the mount point, with white space in
-            octal (https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html).
+        file: the file.
+        mountinfo: the list; of a line, the fourth field is the directory that is mounted, and the
+            fifth the mount point, with white space in octal
+            (https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html).
     """
-    if path.is_dir():
-        return False
     try:
         lines = mountinfo.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    except OSError:
+        # /var/run is a link to /run; the last part may be a link that is asked about.
+        wanted = file.parent.resolve() / file.name
+    except (OSError, RuntimeError):
         return False
-    wanted = os.path.abspath(path)  # noqa: PTH100 - resolve() would follow the link that is asked about
-    return any(_unescape(line.split(" ")[4]) == wanted for line in lines if line.count(" ") > 4)
+    for line in lines:
+        fields = line.split(" ")
+        if len(fields) < 5:
+            continue
+        root, point = _unescape(fields[3]), Path(_unescape(fields[4]))
+        is_version = any(part.startswith("..") for part in root.split("/"))
+        if point == wanted or (is_version and wanted.is_relative_to(point)):
+            return True
+    return False
 
 
 def _unescape(field: str) -> str:

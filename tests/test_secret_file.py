@@ -6,8 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from entra_material import Certificate
 from kubernetes_volume import KubernetesVolume
 
+from lightspeed_azure.config.certificate import certificate_check
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.secret_file import SecretFile
 
@@ -211,6 +213,34 @@ def test_a_sub_path_with_a_space_is_found(tmp_path: Path, caplog: pytest.LogCapt
     assert "subPath" in caplog.text
 
 
+def test_a_sub_path_inside_a_directory_is_found(
+    file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The key names the directory, the file in it is the mount point."""
+    value(SecretFile(file.parent, mountinfo=_mountinfo(file.parent, str(file))))
+    assert "subPath" in caplog.text
+
+
+def test_a_sub_path_is_found_through_a_link(
+    file: Path, caplog: pytest.LogCaptureFixture, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The list of mounts says /run where people write /var/run."""
+    link = tmp_path_factory.mktemp("var") / "run"
+    link.symlink_to(file.parent)
+    value(SecretFile(link / file.name, mountinfo=_mountinfo(file.parent, str(file))))
+    assert "subPath" in caplog.text
+
+
+def test_a_directory_mounted_by_sub_path_is_said(
+    file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is a directory inside one version of the volume, and stays that."""
+    mounts = file.parent / "mountinfo"
+    mounts.write_text(f"36 35 0:50 /..2026_11_21_08_00_00.1/a {file.parent} ro - tmpfs tmpfs rw\n")
+    value(SecretFile(file.parent, mountinfo=mounts))
+    assert "subPath" in caplog.text
+
+
 def test_a_mounted_directory_is_not_complained_about(
     file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -227,3 +257,15 @@ def test_a_representation_holds_no_secret(file: Path) -> None:
     secret = SecretFile(file)
     value(secret)
     assert CANARY not in f"{secret!r} {secret.read()!r}"
+
+
+def test_a_certificate_whose_chain_breaks_off_is_half_written(tmp_path: Path) -> None:
+    """Key and first certificate are whole, but what follows has no end."""
+    file = tmp_path / "chain.pem"
+    whole = Certificate().pem(chain=[Certificate(1)])
+    file.write_bytes(whole)
+    secret = SecretFile(file, check=certificate_check(None), binary=True)
+    assert secret.read_bytes() == whole
+    file.write_bytes(whole[:-100])
+    assert secret.read_bytes() == whole
+    assert secret.failures == 1

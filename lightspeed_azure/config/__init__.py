@@ -13,6 +13,7 @@ from lightspeed_azure.config.entra_id import AzureEntraIdConfiguration
 from lightspeed_azure.config.llama_stack import LlamaStackConfiguration
 from lightspeed_azure.config.problems import LocatedConfigurationError
 from lightspeed_azure.config.reader import Reader
+from lightspeed_azure.config.unshown import unshown
 from lightspeed_azure.config.yaml_file import YamlFile, YamlFileError, plain
 from lightspeed_azure.errors import InvalidConfigurationError
 
@@ -51,12 +52,14 @@ def load_configuration(
     Raises:
         InvalidConfigurationError: with every problem, each as `file:line: key: what; cure`.
     """
-    environ = os.environ if environ is None else environ
-    file = Path(path or environ.get("LIGHTSPEED_STACK_CONFIG_PATH") or "lightspeed-stack.yaml")
+    reader = Reader(os.environ if environ is None else environ, written=True)
+    named = (os.environ if environ is None else environ).get("LIGHTSPEED_STACK_CONFIG_PATH")
+    del environ  # a traceback with local variables would show all of it
+    file = Path(path or named or "lightspeed-stack.yaml")
     failure: InvalidConfigurationError
     try:
         yaml = YamlFile(file)
-        return Configuration(*Reader(environ, written=True).read(plain(yaml.tree)))
+        return Configuration(*reader.read(plain(yaml.tree)))
     except YamlFileError as error:
         where = f"{file}:{error.line}" if error.line else str(file)
         failure = InvalidConfigurationError(error.problem.line(where))
@@ -84,8 +87,11 @@ def configuration_from_mapping(
     Raises:
         InvalidConfigurationError: with every problem, each as `where: key: what; cure`.
     """
+    data = unshown(data)
+    reader = Reader(os.environ if environ is None else environ)
+    del environ
     try:
-        return Configuration(*Reader(os.environ if environ is None else environ).read(data))
+        return Configuration(*reader.read(data))
     except LocatedConfigurationError as error:
         failure = InvalidConfigurationError(*(problem.line(where) for problem in error.located))
     raise failure

@@ -7,6 +7,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
 from lightspeed_azure.config.problems import LocatedConfigurationError, Problem, of_validation
+from lightspeed_azure.config.unshown import Unshown, unshown
 
 
 class Block(BaseModel):
@@ -25,7 +26,8 @@ class Block(BaseModel):
     )
 
     def __init__(self, /, **data: Any) -> None:
-        given = {name: value for name, value in data.items() if value is not None}
+        data = Unshown(data)
+        given = Unshown((name, value) for name, value in data.items() if value is not None)
         problems = self.cross_check(given)
         try:
             super().__init__(**given)
@@ -56,7 +58,9 @@ class Block(BaseModel):
         if isinstance(obj, cls):
             return obj
         if isinstance(obj, Mapping):
-            return cls(**{str(name): value for name, value in obj.items()})
+            given: dict[str, Any] = unshown(obj)
+            del obj
+            return cls(**given)
         return cls(**attributes(obj, cls.model_fields))
 
 

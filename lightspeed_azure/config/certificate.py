@@ -42,6 +42,8 @@ def _load(content: bytes, password: SecretStr | None) -> Any:
     certificate, key = None, None
     try:
         if b"-----BEGIN" in content:
+            if content.count(b"-----BEGIN ") != content.count(b"-----END "):
+                raise ValueError("half-written")  # the parser leaves out what has no end
             key = serialization.load_pem_private_key(content, secret)
             certificate = x509.load_pem_x509_certificate(content)
         else:

@@ -12,6 +12,7 @@ from lightspeed_azure.config.block import Block
 from lightspeed_azure.config.cloud import CLOUDS, CloudName, cloud_of
 from lightspeed_azure.config.managed_identity import ManagedIdentity, which_identity
 from lightspeed_azure.config.problems import Problem, closest
+from lightspeed_azure.config.unshown import Unshown
 from lightspeed_azure.config.values import (
     Identifier,
     authority_url,
@@ -85,7 +86,9 @@ class AzureEntraIdConfiguration(Block):
     provider_id: Annotated[str | None, BeforeValidator(plain_text)] = None
 
     def __init__(self, /, *, environ: Mapping[str, str] | None = None, **data: Any) -> None:
-        super().__init__(**filled(data, os.environ if environ is None else environ))
+        data = Unshown(filled(data, os.environ if environ is None else environ))
+        del environ
+        super().__init__(**data)
 
     @classmethod
     def cross_check(cls, given: Mapping[str, Any]) -> list[Problem]:
@@ -175,7 +178,7 @@ def _fill_cloud(given: dict[str, Any], environ: Mapping[str, str]) -> None:
     if environ.get("AZURE_AUTHORITY_CA_BUNDLE"):
         given.setdefault("ca_bundle", environ["AZURE_AUTHORITY_CA_BUNDLE"])
     if _is_text(given, "authority_host"):
-        given["authority_host"] = given["authority_host"].strip().rstrip("/")
+        given["authority_host"] = given["authority_host"].strip().rstrip("/").lower()
         known = cloud_of(given["authority_host"])
         if known:
             given.setdefault("cloud", known.name)
