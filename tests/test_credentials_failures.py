@@ -34,6 +34,9 @@ def failure(emu: Emulators, *, timeout: float = 10.0, **block: Any) -> TokenErro
     assert error.__context__ is None
     assert CANARY not in repr(error) + error.cure
     assert error.cure
+    assert error.link.startswith(
+        ("https://learn.microsoft.com/", "https://aka.ms/", "https://login.microsoftonline.com/")
+    )
     return error
 
 

@@ -15,6 +15,8 @@ from lightspeed_azure.credentials.exchange import Answer, Exchange
 from lightspeed_azure.errors import CredentialRejectedError, TokenError, TokenUnavailableError
 
 _TROUBLESHOOTING = "https://learn.microsoft.com/azure/developer/python/sdk/authentication"
+_NETWORK = "https://learn.microsoft.com/azure/developer/python/sdk/azure-sdk-configure-proxy"
+_THROTTLED = "https://learn.microsoft.com/entra/identity-platform/reference-error-codes"
 _MANAGED = (
     "https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/known-issues"
 )
@@ -58,6 +60,7 @@ class Failure:
             return TokenUnavailableError(
                 f"{self._service()} sent no token, but an answer of another kind",
                 cure="Check whether a proxy answers in its place",
+                link=_NETWORK,
             )
         if self.config.credential_kind == "managed_identity":
             return self._of_managed_identity(answer)
@@ -126,6 +129,7 @@ class Failure:
             return CredentialRejectedError(
                 f"{self._service()} refuses the credential{name}",
                 cure=f"Check client_id, tenant_id, scope and {_source(self.config)}",
+                link=_TROUBLESHOOTING,
             )
         cure = "Wait: it is tried again"
         if self.config.credential_kind != "managed_identity":
@@ -135,6 +139,7 @@ class Failure:
         return TokenUnavailableError(
             f"{self._service()} answers with HTTP {answer.status}{name}",
             cure=cure,
+            link=_MANAGED if self.config.credential_kind == "managed_identity" else _NETWORK,
             retry_after=answer.retry_after,
         )
 
@@ -185,7 +190,7 @@ def _passing(service: str, answer: Answer) -> TokenError:
         what,
         cure=cure,
         code=f"AADSTS{answer.code}" if answer.code else "",
-        link=link(answer.code),
+        link=link(answer.code) or _THROTTLED,
         retry_after=answer.retry_after,
     )
 
@@ -240,4 +245,4 @@ def _transport(
         cure = "Check the network, firewalls and HTTPS_PROXY"
     else:
         return None
-    return TokenUnavailableError(what, cure=cure)
+    return TokenUnavailableError(what, cure=cure, link=_NETWORK)

@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from entra_material import assertion
 from integration_support import RUN_CONFIG, ask, ask_streaming
 from kubernetes_volume import KubernetesVolume
 from rotating import AssertionRotation, CertificateRotation, SecretRotation
@@ -13,6 +15,7 @@ from rotating import AssertionRotation, CertificateRotation, SecretRotation
 from lightspeed_azure import AsyncLlamaStackClientHolder, AzureEntraIDManager
 from lightspeed_azure.config import load_configuration
 from lightspeed_azure.emulators import Emulators
+from lightspeed_azure.errors import CredentialRejectedError
 
 pytestmark = pytest.mark.integration
 
@@ -172,3 +175,30 @@ async def test_a_rotation_that_is_mounted_late_fails_no_request(
     assert asked.rejected == 0
     assert asked.accepted == mounted.answers
     assert mounted.refused >= 1
+
+
+async def test_a_refused_credential_is_tried_again_once_its_file_has_changed(
+    client: object, mounted: Mounted
+) -> None:
+    """No token is at hand, and the refusal is remembered only until the cure is mounted.
+
+    Files are looked at once a second while callers fail fast.
+    """
+    good = mounted.rotation.good()
+    mounted.rotation.rotate()
+    mounted.write(good)
+    if mounted.rotation.grant == "federated":
+        mounted.write(assertion(sub="somebody else").encode())
+    for _ in range(3):
+        with pytest.raises(CredentialRejectedError):
+            await ask(client, "before")
+    assert mounted.refused == 1, "a permanent refusal is not asked for again"
+    mounted.write(mounted.rotation.rotate())
+    answer = ""
+    async with asyncio.timeout(5):
+        while not answer:
+            with suppress(CredentialRejectedError):
+                answer = await ask(client, "after")
+            await asyncio.sleep(0)  # a refusal that is remembered waits for nothing
+    assert "after" in answer
+    assert (mounted.refused, mounted.issued) == (1, 1)
