@@ -5,6 +5,7 @@ import logging
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 
@@ -31,7 +32,8 @@ class Canary:
         shown = traceback.TracebackException.from_exception(error, capture_locals=True)
         for frame in shown.stack:
             if "lightspeed_azure" in frame.filename and "/tests/" not in frame.filename:
-                self.texts[f"{name} {frame.name}"] = repr(frame.locals)
+                where = f"{Path(frame.filename).name}:{frame.lineno} {frame.name}"
+                self.texts[f"{name} {where}"] = repr(frame.locals)
 
     def check(self) -> None:
         """Fail when a secret is in a text."""
