@@ -173,8 +173,11 @@ def test_a_pipe_has_no_colours(folder: Path) -> None:
     assert "\x1b[" not in plain.stdout
 
 
-def test_the_example_needs_nothing_but_the_switch() -> None:
+def test_the_example_needs_nothing_but_the_switch(monkeypatch: pytest.MonkeyPatch) -> None:
     """The documentation's own run.yaml has nothing to be warned about but its variable."""
+    monkeypatch.setenv("AZURE_API_BASE", "https://x.openai.azure.com/openai/v1")
+    assert "!" not in enrich(str(EXAMPLE / "run.yaml")).stderr
+    monkeypatch.delenv("AZURE_API_BASE")
     result = enrich(str(EXAMPLE / "run.yaml"))
     assert [line for line in result.stderr.splitlines() if line.startswith("!")] == [
         (

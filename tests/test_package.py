@@ -28,6 +28,7 @@ ROOMS = [
     {"fastapi"},
     {"emulators"},
     {"demo"},
+    {"check"},
     {"cli"},
     {"__main__"},
 ]

@@ -8,11 +8,14 @@ import os
 
 import click
 
+from lightspeed_azure.cli.check import check
+from lightspeed_azure.cli.completion import completion
 from lightspeed_azure.cli.demo import demo
 from lightspeed_azure.cli.emulate import emulate
 from lightspeed_azure.cli.enrich import enrich
 from lightspeed_azure.cli.options import examples, verbose_option
 from lightspeed_azure.cli.outcome import CommandGroup
+from lightspeed_azure.cli.token import token
 
 __all__ = ["main"]
 
@@ -22,6 +25,7 @@ __all__ = ["main"]
     epilog=examples(
         "lightspeed-azure demo                        see it work, without an Azure account",
         "lightspeed-azure enrich run.yaml -o out.yaml prepare a stack's configuration",
+        "lightspeed-azure check                       find out what is not well",
         "lightspeed-azure emulate                     Entra ID and Azure OpenAI for your own tests",
     ),
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -38,5 +42,5 @@ def main(ctx: click.Context) -> None:
         ctx.color = False
 
 
-for _command in (demo, emulate, enrich):
+for _command in (check, completion, demo, emulate, enrich, token):
     main.add_command(_command)

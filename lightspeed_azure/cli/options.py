@@ -35,24 +35,36 @@ def config_path(given: Path | None) -> Path:
     return given or Path(os.environ.get(CONFIG_VARIABLE) or CONFIG_DEFAULT)
 
 
-def verbose_option() -> Decorator:
-    """Return the option `-v/--verbose`, which shows this package's log on standard error."""
+def verbose_option(*, quiet: bool = False) -> Decorator:
+    """Return the option `-v/--verbose`, which shows this package's log on standard error.
+
+    Args:
+        quiet: without the option not even warnings are shown; the command says them itself.
+    """
+
+    def set_up(ctx: click.Context, _parameter: click.Parameter, count: int) -> None:
+        if not ctx.resilient_parsing:
+            _set_up_logging(count, quiet=quiet)
+
     return click.option(
         "-v",
         "--verbose",
         count=True,
         expose_value=False,
-        callback=_set_up_logging,
+        callback=set_up,
         help="Show what happens on standard error; -vv shows more.",
     )
 
 
-def _set_up_logging(ctx: click.Context, _parameter: click.Parameter, count: int) -> None:
-    if not count or ctx.resilient_parsing:
-        return
+def _set_up_logging(count: int, *, quiet: bool) -> None:
     logger = logging.getLogger("lightspeed_azure")
-    logger.setLevel(logging.INFO if count == 1 else logging.DEBUG)
-    if not logger.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
-        logger.addHandler(handler)
+    if count:
+        logger.setLevel(logging.INFO if count == 1 else logging.DEBUG)
+        if not any(type(handler) is logging.StreamHandler for handler in logger.handlers):
+            handler = logging.StreamHandler()
+            handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+            logger.addHandler(handler)
+    elif quiet:
+        for name in ("lightspeed_azure", "azure", "msal"):
+            if not logging.getLogger(name).handlers:
+                logging.getLogger(name).addHandler(logging.NullHandler())

@@ -16,6 +16,7 @@ from lightspeed_azure.enrichment.providers import AZURE_PROVIDER_TYPE, azure_pro
 from lightspeed_azure.enrichment.stack_file import (
     Enriched,
     decoded,
+    endpoints_in,
     enriched,
     identities_in,
     identities_of,
@@ -27,6 +28,7 @@ __all__ = [
     "AZURE_PROVIDER_TYPE",
     "Enriched",
     "decoded",
+    "endpoints_in",
     "enrich_azure_entra_id_inference",
     "enriched",
     "generate_configuration",

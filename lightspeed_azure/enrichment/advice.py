@@ -1,5 +1,6 @@
 """What a stack's configuration says that works against Entra ID, each with its cure."""
 
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from lightspeed_azure.enrichment.providers import (
     condition,
     registered_models,
     resolved,
+    with_environment,
 )
 
 
@@ -94,13 +96,16 @@ def _of_endpoint(provider: AzureProvider) -> Iterator[Note]:
             yield Note(path, f"has no base_url, so the stack knows no endpoint; add {ENDPOINT}")
         return
     text = config["base_url"]
-    needed = [m[1] for m in REFERENCE.finditer(str(text or "")) if not m[2]]
+    unset = REFERENCE.sub(
+        lambda m: m[0] if m[2] or not os.environ.get(m[1]) else "", str(text or "")
+    )
+    needed = [m[1] for m in REFERENCE.finditer(unset) if not m[2]]
     if needed:
         yield Note(
             (*path, "base_url"),
             f"keeps the stack from starting where {needed[0]} is unset; set it to {ENDPOINT}",
         )
-    known = resolved(text)
+    known = resolved(with_environment(text))
     if not text:
         yield Note((*path, "base_url"), f"is empty; write {ENDPOINT}")
     elif known and not REFERENCE.search(known) and not known.rstrip("/").endswith("/openai/v1"):

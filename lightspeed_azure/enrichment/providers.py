@@ -1,5 +1,6 @@
 """The `remote::azure` inference providers of a stack's configuration, and what is registered there."""
 
+import os
 import re
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any, NamedTuple
@@ -44,6 +45,12 @@ class AzureProvider(NamedTuple):
     def config(self) -> Mapping[str, Any]:
         """Its `config`, empty where there is none."""
         return self.entry.get("config") or {}
+
+    @property
+    def endpoint(self) -> str | None:
+        """Its `base_url`, as far as that is known here."""
+        text = resolved(with_environment(self.config.get("base_url")))
+        return None if not text or REFERENCE.search(text) else text
 
     @property
     def name(self) -> str:
@@ -112,6 +119,15 @@ def resolved(text: object) -> str:
     if not isinstance(text, str):
         return ""
     return REFERENCE.sub(lambda match: match[3] if match[2] else match[0], text)
+
+
+def with_environment(text: object) -> str:
+    """Return a text with the variables filled in that are set here."""
+    if not isinstance(text, str):
+        return ""
+    return REFERENCE.sub(
+        lambda match: match[0] if match[2] == "+" else os.environ.get(match[1]) or match[0], text
+    )
 
 
 def condition(text: object) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from lightspeed_azure.enrichment.advice import Note
 from lightspeed_azure.enrichment.document import LARGEST, Document
 from lightspeed_azure.enrichment.plan import plan
-from lightspeed_azure.enrichment.providers import ShapeError, dotted
+from lightspeed_azure.enrichment.providers import ShapeError, azure_providers, dotted
 from lightspeed_azure.enrichment.rewriting import rewritten
 from lightspeed_azure.errors import InvalidConfigurationError
 
@@ -74,6 +74,16 @@ def enriched(
         tuple(line(Note(change.path, change.why)) for change in todo.changes),
         tuple(line(note) for note in todo.warnings),
     )
+
+
+def endpoints_in(path: Path) -> dict[str, str | None]:
+    """Return provider_id → base_url of the Azure providers of run.yaml, as far as known here.
+
+    Raises:
+        InvalidConfigurationError: the file cannot be read.
+    """
+    document = Document(read(path), str(path))
+    return {provider.name: provider.endpoint for provider in azure_providers(document.value)}
 
 
 def identities_of(config: Any) -> tuple[str | None, ...]:

@@ -1,0 +1,123 @@
+"""The doctor: asks everything between the configuration and an answer of Azure's, and says what it found.
+
+Each part answers by itself, so that one which is down leaves the others' answers. Nothing here
+holds or shows a secret; the token goes only where a request of the service's would take it.
+"""
+
+import importlib.metadata
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+from lightspeed_azure.check.authority import of_authority
+from lightspeed_azure.check.configuration import (
+    CONFIGURATION,
+    endpoints_known,
+    of_identities,
+    of_run_yaml,
+)
+from lightspeed_azure.check.finding import Finding, State, as_data, ill, look, well
+from lightspeed_azure.check.inference import INFERENCE, of_library, of_service
+from lightspeed_azure.check.stack import STACK, StackService
+from lightspeed_azure.check.token import of_token
+from lightspeed_azure.config import Configuration, LlamaStackConfiguration, load_configuration
+from lightspeed_azure.errors import InvalidConfigurationError
+from lightspeed_azure.manager import AzureEntraIDManager
+
+__all__ = ["Finding", "State", "as_data", "examine", "unreadable"]
+
+type Working = Callable[[str], AbstractContextManager[None]]
+"""Shows that something is under way while the block runs."""
+
+
+def examine(
+    config: Path,
+    *,
+    run_yaml: Path | None = None,
+    inference: str | None = None,
+    working: Working = nullcontext,  # type: ignore[assignment]
+) -> Iterator[Finding]:
+    """Yield the findings, as they come.
+
+    Args:
+        config: lightspeed-stack.yaml.
+        run_yaml: the stack's own file, where the configuration does not name it.
+        inference: a model to ask one question.
+        working: shows that something is under way.
+
+    Raises:
+        InvalidConfigurationError: the configuration cannot work, so nothing else can be asked.
+    """
+    loaded = load_configuration(config)
+    yield well(CONFIGURATION, f"{config} can be read, its keys are right")
+    yield from of_identities(loaded)
+    yield from of_run_yaml(loaded, run_yaml)
+    known = endpoints_known(loaded, run_yaml)
+    manager = AzureEntraIDManager.isolated(list(loaded.azure_entra_id) or None)
+    try:
+        yield from _remote(loaded, manager, inference, working, known)
+    finally:
+        manager.close()
+
+
+def _remote(
+    config: Configuration,
+    manager: AzureEntraIDManager,
+    model: str | None,
+    working: Working,
+    known: dict[str, str | None],
+) -> Iterator[Finding]:
+    """Yield what others have to say: Entra ID, the stack, and Azure.
+
+    Args:
+        config: the service's.
+        manager: whose tokens are asked for.
+        model: to ask one question, or None.
+        working: shows that something is under way.
+        known: the endpoints of the stack's own file.
+    """
+    stack = config.llama_stack
+    service = StackService(stack) if stack and not stack.use_as_library_client else None
+    about_stack: list[Finding] = []
+    if service:
+        with working("Asking the stack"):
+            about_stack = list(service.examine())
+    endpoints = service.endpoints if service and service.endpoints else known
+    for identity in manager.identities:
+        endpoint = endpoints.get(identity.provider_id or "") or next(
+            (url for url in endpoints.values() if url and identity.provider_id is None), None
+        )
+        with working("Asking Entra ID"):
+            yield from list(of_authority(identity.config))
+            yield from list(of_token(identity, endpoint))
+    yield from about_stack
+    if stack is None:
+        yield ill(STACK, "is not configured", "Add a llama_stack block with its url")
+    elif stack.use_as_library_client:
+        yield _installed(stack)
+    if model and stack and manager.identities:
+        with working(f"Asking {model}"):
+            if service and not service.is_reachable:
+                yield look(INFERENCE, f"{model} was not asked: the stack cannot be")
+            elif service:
+                yield from list(of_service(service, manager, model, timeout=stack.timeout))
+            else:
+                yield from list(of_library(stack, manager, model))
+
+
+def _installed(stack: LlamaStackConfiguration) -> Finding:
+    """Return whether a stack can run inside this process."""
+    try:
+        version = importlib.metadata.version("llama-stack")
+    except importlib.metadata.PackageNotFoundError:
+        cure = "pip install 'lightspeed-azure[llama-stack]', or use llama_stack.url"
+        return ill(STACK, "library mode, but llama-stack is not installed", cure)
+    found = f"Llama Stack {version} inside the service, from {stack.library_client_config_path}"
+    return look(STACK, f"{found}; not started here", "Ask it with --inference MODEL")
+
+
+def unreadable(error: InvalidConfigurationError) -> Iterator[Finding]:
+    """Yield the problems of a configuration that cannot work."""
+    for problem in error.problems:
+        what, _, cure = problem.rpartition("; ")
+        yield ill(CONFIGURATION, what or problem, cure[:1].upper() + cure[1:])

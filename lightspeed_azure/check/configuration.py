@@ -1,0 +1,93 @@
+"""What the operator wrote: the configuration, the files it names, and the stack's own file."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from lightspeed_azure.check.finding import Finding, ill, look, well
+from lightspeed_azure.config import AzureEntraIdConfiguration, Configuration
+from lightspeed_azure.config.files_named import secret_file
+from lightspeed_azure.enrichment import endpoints_in, enriched, identities_of, read
+from lightspeed_azure.errors import InvalidConfigurationError
+from lightspeed_azure.secret_file import is_mounted_alone
+
+CONFIGURATION, CREDENTIAL, RUN_YAML = "configuration", "credential", "run.yaml"
+
+
+def name_of(block: AzureEntraIdConfiguration, question: str) -> str:
+    """Return a question with the provider that an identity serves, if it names one."""
+    return f"{question} ({block.provider_id})" if block.provider_id else question
+
+
+def of_identities(config: Configuration) -> Iterator[Finding]:
+    """Yield what each identity signs in with, and whether its file can change."""
+    if not config.azure_entra_id:
+        yield ill(
+            CREDENTIAL,
+            "Entra ID is not configured",
+            "Add an azure_entra_id block; an empty one reads the AZURE_… variables",
+        )
+    for block in config.azure_entra_id:
+        question = name_of(block, CREDENTIAL)
+        who = ", ".join(
+            f"{name} {value}"
+            for name, value in (("tenant", block.tenant_id), ("application", block.client_id))
+            if value
+        )
+        found = f"{block.credential_kind}{f', {who}' if who else ''}"
+        file = secret_file(block)
+        if file is None:
+            hint = block.credential_kind == "client_secret"
+            yield well(question, found + (", in the configuration or environment" if hint else ""))
+        elif is_mounted_alone(file.path):
+            yield look(
+                question,
+                f"{found}; {file.path} is mounted as a single file (subPath): it never changes",
+                "Mount the directory, so that a rotated secret arrives without a restart",
+            )
+        else:
+            yield well(question, f"{found}; {file.path} is read again for each renewal")
+
+
+def endpoints_known(config: Configuration, given: Path | None) -> dict[str, str | None]:
+    """Return provider_id → base_url of the Azure providers in the stack's own file, if it is here."""
+    path = _run_yaml(config, given)
+    try:
+        return endpoints_in(path) if path else {}
+    except InvalidConfigurationError:
+        return {}  # said elsewhere
+
+
+def _run_yaml(config: Configuration, given: Path | None) -> Path | None:
+    stack = config.llama_stack
+    path = given or (stack.library_client_config_path if stack else None)
+    needed = given is not None or bool(stack and stack.use_as_library_client)
+    return path if path and (needed or path.exists()) else None
+
+
+def of_run_yaml(config: Configuration, given: Path | None) -> Iterator[Finding]:
+    """Yield what the enricher says of the stack's configuration."""
+    stack = config.llama_stack
+    path = _run_yaml(config, given)
+    if path is None:
+        yield look(RUN_YAML, "not known here", "Name the stack's file with --run-yaml")
+        return
+    try:
+        outcome = enriched(
+            read(path), str(path), identities_of(list(config.azure_entra_id)) or (None,)
+        )
+    except InvalidConfigurationError as error:
+        yield ill(RUN_YAML, str(error), "Correct the file")
+        return
+    library = bool(
+        stack and stack.use_as_library_client and path == stack.library_client_config_path
+    )
+    if outcome.changes and not library:
+        for change in outcome.changes:
+            cure = f"lightspeed-azure enrich {path} -o enriched.yaml, and start the stack from that"
+            yield look(RUN_YAML, f"not enriched: {change}", cure)
+    else:
+        how = "is enriched when the stack starts" if outcome.changes else "needs no enriching"
+        yield well(RUN_YAML, f"{path} {how}")
+    for warning in outcome.warnings:
+        what, _, cure = warning.rpartition("; ")
+        yield look(RUN_YAML, what or warning, cure[:1].upper() + cure[1:])

@@ -1,0 +1,170 @@
+"""One real question, and where the fault is when there is no answer."""
+
+import asyncio
+import contextlib
+import io
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+
+import httpx
+
+from lightspeed_azure.check.claims import ROLE
+from lightspeed_azure.check.finding import Finding, ill, look, well
+from lightspeed_azure.check.stack import FAMILIES, StackService
+from lightspeed_azure.config import LlamaStackConfiguration
+from lightspeed_azure.errors import LightspeedAzureError, TokenError
+from lightspeed_azure.manager import AzureEntraIDManager
+
+INFERENCE = "inference"
+
+QUESTION = "Answer with the one word: ready"
+
+_REFUSALS: Mapping[int, tuple[str, str]] = {
+    401: (
+        "Azure refuses the token",
+        "Compare audience and tenant above with the resource's; look at custom subdomain and scope",
+    ),
+    403: (
+        "Azure lets the identity in, but not to this resource",
+        f"Assign the role {ROLE!r} on the resource (it takes minutes to count), or open its network",
+    ),
+    404: (
+        "Azure has no such deployment",
+        "Correct provider_model_id of the model in run.yaml: it is the deployment's name",
+    ),
+    429: (
+        "Azure has too many requests for this deployment",
+        "Wait, or raise the deployment's quota (tokens per minute)",
+    ),
+}
+
+
+def of_service(
+    stack: StackService, manager: AzureEntraIDManager, model: str, *, timeout: float
+) -> Iterator[Finding]:
+    """Yield what became of a question to a stack that is a server.
+
+    Args:
+        stack: as examined.
+        manager: whose token is sent.
+        model: as the stack names it.
+        timeout: seconds.
+    """
+    provider = _provider(stack, model)
+    headers = {}
+    if provider is None:
+        yield look(INFERENCE, f"{model} is not served by an Azure provider, so no token is sent")
+    else:
+        try:
+            identity = manager.identity(provider)
+            family = stack.family or FAMILIES[0]
+            base_url = stack.endpoints[provider] or "https://unknown.invalid"
+            headers[family.header] = identity.header(base_url)[1]
+        except TokenError as error:
+            yield ill(INFERENCE, f"our token: {error.message}", error.cure)
+            return
+        except LightspeedAzureError as error:
+            yield ill(INFERENCE, f"our token: {error}", "Add the identity")
+            return
+    body = {"model": model, "messages": [{"role": "user", "content": QUESTION}]}
+    started = time.monotonic()
+    try:
+        with stack.client(timeout=timeout) as client:
+            answer = client.post("/v1/chat/completions", json=body, headers=headers)
+    except httpx.TransportError as error:
+        late = isinstance(error, httpx.TimeoutException)
+        what = f"the stack: no answer within {timeout:.0f} s" if late else "the stack broke off"
+        yield ill(INFERENCE, what, "Look into the stack's log, and whether it reaches Azure")
+        return
+    seconds = time.monotonic() - started
+    if answer.is_success:
+        yield well(INFERENCE, f"{model} answered in {seconds:.1f} s")
+    else:
+        finding = located(answer.status_code, answer.text, model)
+        if stack.family:
+            slow = (
+                f"; start the stack with {stack.family.log_variable}=json, or each refusal stops it"
+            )
+            finding = replace(finding, cure=finding.cure + slow)
+        yield finding
+
+
+def of_library(
+    config: LlamaStackConfiguration, manager: AzureEntraIDManager, model: str
+) -> Iterator[Finding]:
+    """Yield what became of a question to a stack inside this process, which starts for it."""
+    started = time.monotonic()
+
+    def elapsed() -> float:
+        return time.monotonic() - started
+
+    # The stack prints its whole configuration, and its log.
+    verbose = logging.getLogger("lightspeed_azure").isEnabledFor(logging.INFO)
+    shown = sys.stderr if verbose else io.StringIO()
+    with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(shown):
+        finding = asyncio.run(_in_process(config, manager, model, elapsed))
+    yield finding
+
+
+async def _in_process(
+    config: LlamaStackConfiguration,
+    manager: AzureEntraIDManager,
+    model: str,
+    elapsed: Callable[[], float],
+) -> Finding:
+    from lightspeed_azure.clients.holder import AsyncLlamaStackClientHolder  # noqa: PLC0415 - slow
+
+    holder = AsyncLlamaStackClientHolder.isolated(manager=manager)
+    try:
+        await holder.load(config)
+        ready = elapsed()
+        messages = [{"role": "user", "content": QUESTION}]
+        client = holder.get_client()
+        await client.chat.completions.create(model=model, messages=messages)
+    except TokenError as error:
+        return ill(INFERENCE, f"our token: {error.message}", error.cure)
+    except LightspeedAzureError as error:
+        return ill(INFERENCE, str(error), "Look into the stack's log")
+    except Exception as error:  # noqa: BLE001 - a stack inside the process raises anything
+        status = getattr(error, "status_code", None)
+        return located(status if isinstance(status, int) else 500, str(error), model)
+    else:
+        return well(INFERENCE, f"{model} answered in {elapsed() - ready:.1f} s")
+    finally:
+        await holder.close()
+
+
+def located(status: int, text: str, model: str) -> Finding:
+    """Return whose fault an answer is; its text is looked at, and never shown.
+
+    Azure's answers come through the stack with "Error code: …" before them.
+    """
+    azure = next((code for code in _REFUSALS if f"Error code: {code}" in text), None)
+    if azure is not None:
+        what, cure = _REFUSALS[azure]
+        return ill(INFERENCE, f"Azure ({azure}): {what}", cure)
+    if "API key not provided" in text:
+        return ill(
+            INFERENCE,
+            "the stack: it read no token from the header",
+            "Check that the provider is remote::azure, and that no proxy drops the header",
+        )
+    if status == 404 or "not found" in text:
+        cure = f"Register {model} in run.yaml, or name it <provider_id>/<deployment>"
+        return ill(INFERENCE, f"the stack ({status}): it does not know {model}", cure)
+    if status in (401, 403):
+        cure = "Check llama_stack.api_key and the stack's access policies"
+        return ill(INFERENCE, f"the stack ({status}): it refuses the request itself", cure)
+    return ill(INFERENCE, f"the stack ({status}): it failed", "Look into the stack's log")
+
+
+def _provider(stack: StackService, model: str) -> str | None:
+    """Return the Azure provider that serves a model; None when none does."""
+    provider = stack.models.get(model)
+    if provider is None:
+        names = [name for name in stack.endpoints if model.startswith(f"{name}/")]
+        provider = max(names, key=len, default=None)
+    return provider if provider in stack.endpoints else None

@@ -1,0 +1,202 @@
+"""Llama Stack or OGX: whether it answers, which it is, whom it lets in, and what it serves."""
+
+import importlib.metadata
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from lightspeed_azure.check.finding import Finding, ill, look, well
+from lightspeed_azure.config import LlamaStackConfiguration
+from lightspeed_azure.config.llama_stack import is_loopback
+from lightspeed_azure.enrichment import AZURE_PROVIDER_TYPE
+from lightspeed_azure.provider_data import LLAMA_STACK_HEADER, OGX_HEADER
+
+STACK, VERSIONS, INBOUND, PROVIDERS, MODELS = "stack", "versions", "access", "provider", "models"
+
+TIMEOUT = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One of the two stacks.
+
+    Attributes:
+        name: for people.
+        header: carries provider data there.
+        version_header: a client of another version is refused with 426 when it sends this.
+        client: the package of its client.
+        log_variable: "json" in it keeps a refusal from stopping the server for seconds.
+    """
+
+    name: str
+    header: str
+    version_header: str
+    client: str
+    log_variable: str
+
+
+FAMILIES = (
+    Family(
+        "Llama Stack",
+        LLAMA_STACK_HEADER,
+        "X-LlamaStack-Client-Version",
+        "llama-stack-client",
+        "LLAMA_STACK_LOG_FORMAT",
+    ),
+    Family("OGX", OGX_HEADER, "X-OGX-Client-Version", "ogx-client", "OGX_LOG_FORMAT"),
+)
+
+
+class StackService:
+    """A stack that is a server; asks it without any token of Azure's.
+
+    Args:
+        config: where it is.
+
+    Attributes:
+        is_reachable: whether it answered as a stack does.
+        family: which it is; None before `examine`, and when nobody can say.
+        endpoints: its Azure providers: provider_id → base_url, or None.
+        models: what it serves: model → provider_id.
+    """
+
+    def __init__(self, config: LlamaStackConfiguration) -> None:
+        self._config = config
+        self.url = config.url or ""
+        self.is_reachable = False
+        self.family: Family | None = None
+        self.endpoints: dict[str, str | None] = {}
+        self.models: dict[str, str] = {}
+
+    def client(self, *, timeout: float = TIMEOUT) -> httpx.Client:
+        """Return an HTTP client for it, which follows no redirect; close it."""
+        key = self._config.api_key
+        bundle = self._config.ca_bundle
+        return httpx.Client(
+            base_url=self.url,
+            headers={"Authorization": f"Bearer {key.get_secret_value()}"} if key else {},
+            verify=ssl.create_default_context(cafile=bundle) if bundle else True,
+            timeout=timeout,
+            trust_env=not is_loopback(urlsplit(self.url).hostname or ""),
+        )
+
+    def examine(self) -> Iterator[Finding]:
+        """Yield what it says of itself."""
+        try:
+            with self.client() as client:
+                yield from self._examine(client)
+        except (httpx.TransportError, OSError) as error:
+            what = "does not answer in time" if _is_timeout(error) else "cannot be reached"
+            cure = "Check llama_stack.url, and that the stack runs"
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                what = "has a certificate that is not trusted"
+                cure = "Set llama_stack.ca_bundle to the certificates of its issuer"
+            yield ill(STACK, f"{self.url} {what}", cure)
+
+    def _examine(self, client: httpx.Client) -> Iterator[Finding]:
+        answer = client.get("/v1/version")
+        version = _field(answer, "version")
+        if not version:
+            cure = "Check that llama_stack.url is the stack's, without /v1"
+            yield ill(STACK, f"{self.url} is no Llama Stack: HTTP {answer.status_code}", cure)
+            return
+        self.is_reachable = True
+        for family in FAMILIES:
+            if (
+                client.get("/v1/version", headers={family.version_header: "0.0.0"}).status_code
+                == 426
+            ):
+                self.family = family
+        if self.family is None:
+            yield look(
+                STACK, f"{version} at {self.url}; neither Llama Stack nor OGX as we know them"
+            )
+        else:
+            found = f"{self.family.name} {version} at {self.url}, reads {self.family.header}"
+            yield well(STACK, found)
+            yield self._of_versions(version)
+        health = client.get("/v1/health")
+        if _field(health, "status") != "OK":
+            yield ill(STACK, f"is not healthy: HTTP {health.status_code}", "Look into its log")
+        yield from self._of_contents(client)
+
+    def _of_versions(self, server: str) -> Finding:
+        assert self.family is not None  # noqa: S101 - for the type checker
+        package = self.family.client
+        try:
+            client = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            return look(VERSIONS, f"{package} is not installed here", f"pip install {package}")
+        series = server.split(".")[:2]
+        if client.split(".")[:2] == series:
+            return well(VERSIONS, f"{package} {client} fits the server's {server}")
+        wanted = ".".join(series)
+        cure = f"pip install '{package}=={wanted}.*', or a server of the client's series"
+        return ill(VERSIONS, f"{package} {client}, but the server is {server}: HTTP 426", cure)
+
+    def _of_contents(self, client: httpx.Client) -> Iterator[Finding]:
+        providers = client.get("/v1/providers")
+        key = "llama_stack.api_key"
+        if providers.status_code in (401, 403):
+            has = "refuses" if self._config.api_key else "asks for"
+            yield ill(INBOUND, f"the stack {has} {key}", f"Set {key} to a key that it accepts")
+            return
+        if self._config.api_key:
+            yield well(INBOUND, f"{key} is sent, and not refused")
+        else:
+            yield well(INBOUND, f"open to everybody who reaches it; {key} is not needed")
+        self.endpoints = {
+            str(entry.get("provider_id")): (entry.get("config") or {}).get("base_url") or None
+            for entry in _entries(providers)
+            if entry.get("provider_type") == AZURE_PROVIDER_TYPE
+        }
+        if not self.endpoints:
+            cure = "Add one to run.yaml; one with a condition vanishes where the variable is unset"
+            yield ill(PROVIDERS, "the stack has no remote::azure provider", cure)
+            return
+        for name, endpoint in self.endpoints.items():
+            if endpoint:
+                yield well(PROVIDERS, f"{name} at {endpoint}")
+            else:
+                yield ill(PROVIDERS, f"{name} has no base_url", "Set it in run.yaml")
+        yield self._of_models(client)
+
+    def _of_models(self, client: httpx.Client) -> Finding:
+        self.models = {
+            str(entry.get("id")): str((entry.get("custom_metadata") or {}).get("provider_id"))
+            for entry in _entries(client.get("/v1/models"))
+        }
+        ours = [model for model, provider in self.models.items() if provider in self.endpoints]
+        if ours:
+            more = f" and {len(ours) - 5} more" if len(ours) > 5 else ""
+            return well(MODELS, ", ".join(ours[:5]) + more)
+        cure = "Register the deployments in registered_resources.models of run.yaml"
+        return ill(MODELS, "no model of an Azure provider is registered", cure)
+
+
+def _is_timeout(error: Exception) -> bool:
+    return isinstance(error, httpx.TimeoutException)
+
+
+def _json(answer: httpx.Response) -> Any:
+    try:
+        return answer.json() if answer.is_success else None
+    except ValueError:
+        return None
+
+
+def _field(answer: httpx.Response, name: str) -> str:
+    data = _json(answer)
+    return str(data.get(name) or "") if isinstance(data, dict) else ""
+
+
+def _entries(answer: httpx.Response) -> list[dict[str, Any]]:
+    data = _json(answer)
+    entries = data.get("data") if isinstance(data, dict) else data
+    return (
+        [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+    )

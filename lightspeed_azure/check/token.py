@@ -1,0 +1,100 @@
+"""The token: whether one can be had, how long it lives, and whom it is for."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lightspeed_azure.check.claims import ROLE, audience_for, claims_of, has_role
+from lightspeed_azure.check.configuration import name_of
+from lightspeed_azure.check.finding import Finding, ill, look, well
+from lightspeed_azure.errors import LightspeedAzureError, TokenError
+from lightspeed_azure.identity import Identity
+
+TOKEN, AUDIENCE, ROLES = "token", "audience", "role"
+
+
+@dataclass(frozen=True, slots=True)
+class Acquired:
+    """What became of asking for a token; holds no token.
+
+    Attributes:
+        seconds: how long it took.
+        remaining: seconds that it lives from now.
+        claims: what stands in it; None for a token that cannot be read.
+    """
+
+    seconds: float
+    remaining: float
+    claims: Mapping[str, Any] | None
+
+
+def acquired(identity: Identity, *, monotonic: Callable[[], float] = time.monotonic) -> Acquired:
+    """Ask for a token as the service does; may wait for the identity's deadline.
+
+    Raises:
+        TokenError: none can be had.
+    """
+    started = monotonic()
+    token = identity.get_token()
+    seconds = monotonic() - started
+    return Acquired(seconds, identity.status().remaining or 0.0, claims_of(token))
+
+
+def of_token(identity: Identity, endpoint: str | None) -> Iterator[Finding]:
+    """Yield whether an identity gets a token that an endpoint will take.
+
+    Args:
+        identity: whose token.
+        endpoint: the provider's base_url, None when it is not known.
+    """
+    question = name_of(identity.config, TOKEN)
+    try:
+        got = acquired(identity)
+    except TokenError as error:
+        more = f" ({error.link})" if error.link else ""
+        yield ill(question, error.message, (error.cure or "See docs/credentials.md") + more)
+        return
+    except LightspeedAzureError as error:
+        yield ill(question, str(error), "See docs/credentials.md")
+        return
+    claims = got.claims
+    who = ""
+    if claims:
+        application = claims.get("appid") or claims.get("azp") or claims.get("oid")
+        who = f", tenant {claims.get('tid')}, application {application}"
+    yield well(question, f"in {got.seconds:.1f} s, lives {lifetime(got.remaining)}{who}")
+    if claims is None:
+        yield look(AUDIENCE, "the token cannot be read, so nothing can be known of it")
+        return
+    yield _of_audience(claims, endpoint)
+    yield _of_roles(claims)
+
+
+def lifetime(seconds: float) -> str:
+    """Return a time to live for people: `59 min`."""
+    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
+
+
+def _of_audience(claims: Mapping[str, Any], endpoint: str | None) -> Finding:
+    audience = str(claims.get("aud"))
+    expected = audience_for(endpoint) if endpoint else None
+    if expected is None:
+        known = "its endpoint is not known here" if endpoint is None else "not a host of Azure's"
+        return well(AUDIENCE, f"{audience} ({known})")
+    if not audience.startswith("https://"):
+        return look(AUDIENCE, f"{audience}, an id, which cannot be compared", "Try --inference")
+    if audience.rstrip("/") in (expected, "https://ai.azure.com"):
+        return well(AUDIENCE, audience)
+    cure = f"Set scope to {expected}/.default, or choose the endpoint's cloud"
+    return ill(AUDIENCE, f"{audience}; the endpoint takes {expected}", cure)
+
+
+def _of_roles(claims: Mapping[str, Any]) -> Finding:
+    if has_role(claims):
+        return well(ROLES, ROLE)
+    return look(
+        ROLES,
+        "nothing can be known: Azure keeps role assignments on the resource, not in the token",
+        f"Ask with --inference MODEL; a 403 means that {ROLE!r} is missing",
+    )

@@ -1,0 +1,77 @@
+"""`lightspeed-azure check`."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lightspeed_azure.cli.options import config_option, config_path, examples, verbose_option
+from lightspeed_azure.cli.outcome import BAD_INPUT, GOOD, NOT_WELL
+from lightspeed_azure.cli.progress import working
+from lightspeed_azure.errors import InvalidConfigurationError
+
+if TYPE_CHECKING:
+    from lightspeed_azure.check import Finding
+
+_MARKS = {"well": ("✓", "green"), "look": ("!", "yellow"), "ill": ("✗", "red")}
+_WIDTH = 15
+
+
+@click.command(
+    epilog=examples(
+        "lightspeed-azure check",
+        "lightspeed-azure check --inference azure/gpt-4o-mini",
+        "lightspeed-azure check --config /etc/lightspeed-stack.yaml --json",
+    )
+)
+@config_option("The service's configuration.")
+@click.option(
+    "--run-yaml",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The stack's own file, where the configuration does not name it.",
+)
+@click.option("--inference", metavar="MODEL", help="Ask this model one real question.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@verbose_option(quiet=True)
+def check(
+    config: Path | None, run_yaml: Path | None, inference: str | None, *, as_json: bool
+) -> None:
+    """Ask everything between the configuration and an answer of Azure's what is wrong with it.
+
+    One line a question: ✓ well, ! worth a look, ✗ not well; below it, how to mend it. Something that
+    is down leaves the other answers. No secret is shown. Exit code 0 when nothing has a ✗, 1 when
+    something has, 2 when the configuration cannot work.
+    """
+    with working("Starting"):
+        from lightspeed_azure.check import as_data, examine, unreadable  # noqa: PLC0415 - slow
+
+    findings: list[Finding] = []
+    code = GOOD
+    try:
+        for finding in examine(
+            config_path(config), run_yaml=run_yaml, inference=inference, working=working
+        ):
+            findings.append(finding)
+            if not as_json:
+                _show(finding)
+    except InvalidConfigurationError as error:
+        code = BAD_INPUT
+        for finding in unreadable(error):
+            findings.append(finding)
+            if not as_json:
+                _show(finding)
+    if as_json:
+        click.echo(json.dumps(as_data(findings), indent=2))
+    if code == GOOD and any(finding.state == "ill" for finding in findings):
+        code = NOT_WELL
+    sys.exit(code)
+
+
+def _show(finding: "Finding") -> None:
+    mark, colour = _MARKS[finding.state]
+    click.echo(f"{click.style(mark, fg=colour)} {finding.question:{_WIDTH}} {finding.found}")
+    if finding.cure:
+        click.echo(f"  {'':{_WIDTH}} → {finding.cure}")
