@@ -156,7 +156,7 @@ class SecretFile:
     def _note_mount(self) -> None:
         """Say once that this file will never be updated."""
         mountinfo, self._mountinfo = self._mountinfo, None
-        if mountinfo and is_frozen(self._place(), mountinfo):
+        if mountinfo and is_mounted_alone(self._place(), mountinfo):
             _LOG.warning(
                 "%s %s is on a subPath mount in Kubernetes, or mounted as a single file: it is "
                 "never updated, and a rotated secret takes a restart. Mount the directory instead",
@@ -175,15 +175,15 @@ def _state(descriptor: int) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def is_frozen(file: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> bool:
-    """Return whether a file is mounted so that no update reaches it; False where nobody can say.
+def is_mounted_alone(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> bool:
+    """Return whether a path is mounted so that no update reaches it; False where nobody can say.
 
     Kubernetes mounts with `subPath` so, and containers engines a single bound file: what is
     mounted is one inode, and a file put in its place later is never seen. A directory mounted with
     `subPath` is one inside a version of the volume (`/..2026_11_21…`), which the next one replaces.
 
     Args:
-        file: the file.
+        path: the file, or a directory; one that is mounted as a whole volume is updated.
         mountinfo: the list; of a line, the fourth field is the directory that is mounted, and the
             fifth the mount point, with white space in octal
             (https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html).
@@ -191,7 +191,7 @@ def is_frozen(file: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> boo
     try:
         lines = mountinfo.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
         # /var/run is a link to /run; the last part may be a link that is asked about.
-        wanted = file.parent.resolve() / file.name
+        wanted = path.parent.resolve() / path.name
     except (OSError, RuntimeError):
         return False
     for line in lines:
@@ -200,7 +200,7 @@ def is_frozen(file: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> boo
             continue
         root, point = _unescape(fields[3]), Path(_unescape(fields[4]))
         is_version = any(part.startswith("..") for part in root.split("/"))
-        if point == wanted or (is_version and wanted.is_relative_to(point)):
+        if (point == wanted and not path.is_dir()) or (is_version and wanted.is_relative_to(point)):
             return True
     return False
 

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import pickle
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from signing_in import (
     running_fixture,  # noqa: F401 - likewise
 )
 
+from lightspeed_azure import AzureEntraIDManager
 from lightspeed_azure.credentials.source import CredentialSource, credential_source
 from lightspeed_azure.emulators import Emulators
 from lightspeed_azure.errors import CredentialRejectedError, InvalidConfigurationError
@@ -190,3 +192,18 @@ def test_secrets_never_reach_the_log(
     assert ours
     assert secret not in ours
     assert token not in ours
+
+
+def test_a_file_that_never_was_there_is_so_for_those_who_wait_too(
+    emu: Emulators, tmp_path: Path
+) -> None:
+    """The manager's error is a permanent one about a token, and one about the configuration."""
+    config = configured(emu, client_secret_path=tmp_path / "none")
+    manager = AzureEntraIDManager.isolated(config)
+    with pytest.raises(InvalidConfigurationError, match="there is no such file") as caught:
+        manager.get_token()
+    manager.close()
+    assert isinstance(caught.value, CredentialRejectedError)
+    assert caught.value.problems == (str(caught.value),)
+    again = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - our own
+    assert str(again) == str(caught.value)

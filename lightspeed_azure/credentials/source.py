@@ -27,9 +27,9 @@ from lightspeed_azure.credentials.azure_credential import (
 )
 from lightspeed_azure.credentials.exchange import Exchange, digest
 from lightspeed_azure.credentials.failures import Failure
-from lightspeed_azure.errors import (
-    LightspeedAzureError,
-)
+from lightspeed_azure.credentials.known_token import KnownToken
+from lightspeed_azure.credentials.unusable import UnusableCredentialError
+from lightspeed_azure.errors import InvalidConfigurationError, LightspeedAzureError
 from lightspeed_azure.token_source import Attempt, IssuedToken
 
 _LOG = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class CredentialSource:
         self._lock = threading.Lock()  # guards the next three
         self._kept: Credential | None = None
         self._accepted: SecretBytes | None = None
-        self._known: _KnownToken | None = None
+        self._known: KnownToken | None = None
 
     def __repr__(self) -> str:
         return f"<CredentialSource {self.describe()}>"
@@ -117,8 +117,15 @@ class CredentialSource:
         Raises:
             TokenUnavailableError: passing; `retry_after` when the service said so.
             CredentialRejectedError: permanent until the credential changes.
-            InvalidConfigurationError: the credential's file never was good, or the factory fails.
+            UnusableCredentialError: the credential's file never was good, or the factory fails.
         """
+        try:
+            return self._sign_in(attempt)
+        except InvalidConfigurationError as error:
+            unusable = UnusableCredentialError(str(error))
+        raise unusable
+
+    def _sign_in(self, attempt: Attempt) -> IssuedToken:
         exchange = Exchange(
             attempt.timeout,
             # The endpoint is on the same machine: where nobody answers at once, there is none.
@@ -196,7 +203,7 @@ class CredentialSource:
         lifetime = exchange.lifetime_of(text)
         if lifetime:
             expires_in = lifetime.expires_in
-            self._known = _KnownToken(digest(text), started, self._monotonic(), expires_in)
+            self._known = KnownToken(digest(text), started, self._monotonic(), expires_in)
         elif self._known and self._known.digest == digest(text):
             expires_in = self._known.remaining(started, self._monotonic())
         else:
@@ -230,17 +237,3 @@ class CredentialSource:
         except ValueError:
             return ""
         return f"it expired on {end:%Y-%m-%d}" if end.timestamp() < self._clock() else ""
-
-
-class _KnownToken:
-    """How long a token lives that a credential may give again out of its own cache."""
-
-    def __init__(self, digest: str, wall: float, monotonic: float, expires_in: float) -> None:
-        self.digest = digest
-        self._wall = wall
-        self._monotonic = monotonic
-        self._expires_in = expires_in
-
-    def remaining(self, wall: float, monotonic: float) -> float:
-        """Return the seconds left, by the clock that went further: neither alone can be trusted."""
-        return self._expires_in - max(wall - self._wall, monotonic - self._monotonic)
