@@ -116,6 +116,8 @@ class _Builder:
         try:
             for event in YAML(typ="safe", pure=True).parse(self._document.text):
                 self._take(event)
+        except InvalidConfigurationError:
+            raise
         except MarkedYAMLError as error:
             line, problem = scrubbed(error)
             failure = self._document.error(line, problem)
