@@ -186,3 +186,18 @@ def test_the_example_needs_nothing_but_the_switch(monkeypatch: pytest.MonkeyPatc
             "https://<resource>.openai.azure.com/openai/v1"
         )
     ]
+
+
+def test_nothing_heavy_is_imported(folder: Path) -> None:
+    """Enriching needs neither azure-identity, nor a stack's client, nor httpx, nor pydantic."""
+    code = (
+        "import sys\nfrom lightspeed_azure.cli import main\n"
+        "try: main(['enrich', 'run.yaml', '-o', 'out.yaml'])\nexcept SystemExit: pass\n"
+        "print(sorted({'azure', 'llama_stack_client', 'httpx', 'pydantic', 'fastapi'}"
+        " & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "[]\n"
+    assert (folder / "out.yaml").exists()

@@ -68,6 +68,16 @@ def test_a_conditional_provider_is_understood() -> None:
     assert config["providers"]["inference"][0]["config"]["model_validation"] is False
 
 
+def test_a_config_that_is_shared_changes_for_azure_alone() -> None:
+    """One object, as YAML's aliases give it, becomes two where another provider has it too."""
+    shared = {"base_url": "x"}
+    config = stack({**AZURE, "config": shared}, {**OTHER, "config": shared})
+    enrich_azure_entra_id_inference(config, {})
+    first, other = config["providers"]["inference"]
+    assert first["config"] == {"base_url": "x", "model_validation": False}
+    assert other["config"] == {"base_url": "x"}
+
+
 @pytest.mark.parametrize(
     "config",
     [

@@ -8,7 +8,7 @@ from lightspeed_azure.config import AzureEntraIdConfiguration, Configuration
 from lightspeed_azure.config.files_named import secret_file
 from lightspeed_azure.enrichment import endpoints_in, enriched, identities_of, read
 from lightspeed_azure.errors import InvalidConfigurationError
-from lightspeed_azure.secret_file import is_frozen
+from lightspeed_azure.secret_file import is_mounted_alone
 
 CONFIGURATION, CREDENTIAL, RUN_YAML = "configuration", "credential", "run.yaml"
 
@@ -38,7 +38,7 @@ def of_identities(config: Configuration) -> Iterator[Finding]:
         if file is None:
             hint = block.credential_kind == "client_secret"
             yield well(question, found + (", in the configuration or environment" if hint else ""))
-        elif is_frozen(file.path / "content" if file.path.is_dir() else file.path):
+        elif is_mounted_alone(file.path):
             yield look(
                 question,
                 f"{found}; {file.path} is on a subPath mount, or mounted as a single file: it never changes",

@@ -14,6 +14,7 @@ from lightspeed_azure.cli.options import (
     examples,
     verbose_option,
 )
+from lightspeed_azure.cli.progress import working
 from lightspeed_azure.errors import InvalidConfigurationError
 
 if TYPE_CHECKING:
@@ -80,13 +81,15 @@ def enrich(
     source = _one_of(source, named)
     target = _target(source, output, in_place=in_place)
     identities = _identities(config)
-    outcome = enrichment.enriched(
-        _read(source),
-        "standard input" if source == STANDARD else source,
-        identities,
-        repair=not no_repair,
-        drop_api_key=drop_api_key,
-    )
+    text = _read(source)
+    with working(f"Enriching {source}"):
+        outcome = enrichment.enriched(
+            text,
+            "standard input" if source == STANDARD else source,
+            identities,
+            repair=not no_repair,
+            drop_api_key=drop_api_key,
+        )
     if dry_run:
         _show(outcome)
     elif target == STANDARD:
