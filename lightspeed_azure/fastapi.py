@@ -1,13 +1,20 @@
 """FastAPI: a lifespan that owns the manager and the client, and a dependency that hands it out."""
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+import math
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi import Depends, FastAPI, HTTPException
+from fastapi.requests import HTTPConnection
 
 from lightspeed_azure.clients.holder import AsyncLlamaStackClientHolder
 from lightspeed_azure.config import (
@@ -15,6 +22,7 @@ from lightspeed_azure.config import (
     configuration_from_mapping,
     load_configuration,
 )
+from lightspeed_azure.config.unshown import unshown
 from lightspeed_azure.errors import (
     InvalidConfigurationError,
     LightspeedAzureError,
@@ -69,8 +77,9 @@ def lifespan(
     lifespan state, so two applications in one process stay apart.
 
     Args:
-        config: a configuration or its mapping, or the file that holds it; None means the file that
-            LIGHTSPEED_STACK_CONFIG_PATH names, or lightspeed-stack.yaml.
+        config: a configuration or its mapping, or the file that holds it. None means the file that
+            LIGHTSPEED_STACK_CONFIG_PATH names, or lightspeed-stack.yaml, and the process-wide
+            manager, which applications without a configuration of their own share.
         inner: the application's own lifespan, run inside; its state is kept.
         process_wide: also let `AzureEntraIDManager()` and `AsyncLlamaStackClientHolder()` be these
             instances while the application runs.
@@ -78,6 +87,7 @@ def lifespan(
     Raises:
         InvalidConfigurationError: at start-up, when the configuration cannot work.
     """
+    config = unshown(config)
 
     @asynccontextmanager
     async def run(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
@@ -87,8 +97,11 @@ def lifespan(
                 "llama_stack: missing; name the stack's url, or set use_as_library_client"
             )
         async with AsyncExitStack() as stack:
-            manager = AzureEntraIDManager.isolated(loaded.azure_entra_id)
-            stack.callback(manager.close)
+            if config is None:
+                manager = stack.enter_context(_shared_manager(loaded.azure_entra_id))
+            else:
+                manager = AzureEntraIDManager.isolated(loaded.azure_entra_id)
+                stack.callback(manager.close)
             holder = AsyncLlamaStackClientHolder.isolated(manager=manager)
             stack.push_async_callback(holder.close)
             if process_wide:
@@ -106,7 +119,30 @@ def lifespan(
     return run
 
 
-def runtime(request: Request) -> Runtime:
+_sharing = 0
+"""How many running applications share the process-wide manager as one of them configured it."""
+
+
+@contextmanager
+def _shared_manager(azure_entra_id: object) -> Iterator[AzureEntraIDManager]:
+    """Yield the process-wide manager; unless somebody else has, configure it for the first one."""
+    global _sharing  # noqa: PLW0603 - the manager is the process's, so is the count of its users
+    manager: AzureEntraIDManager = AzureEntraIDManager()
+    if not _sharing:
+        if manager.is_entra_id_configured:
+            yield manager
+            return
+        manager.set_config(azure_entra_id)
+    _sharing += 1
+    try:
+        yield manager
+    finally:
+        _sharing -= 1
+        if not _sharing:
+            manager.set_config(None)
+
+
+def runtime(request: HTTPConnection) -> Runtime:
     """Return the application's manager and holder.
 
     Raises:
@@ -134,6 +170,13 @@ async def client(
         yield await runtime.holder.ensure_loaded()
     except LightspeedAzureError as error:
         raise problem(error) from error
+    except ExceptionGroup as group:  # of an endpoint's TaskGroup
+        typed: Any = group.subgroup(LightspeedAzureError)
+        while isinstance(typed, ExceptionGroup):
+            typed = typed.exceptions[0]
+        if typed is None:
+            raise
+        raise problem(typed) from group
 
 
 ClientDep = Annotated[Any, Depends(client)]
@@ -150,7 +193,7 @@ def problem(error: LightspeedAzureError) -> HTTPException:
         return HTTPException(400, str(error), headers)
     retry_after = RETRY_AFTER
     if isinstance(error, TokenError | StackUnavailableError) and error.retry_after is not None:
-        retry_after = max(1, round(error.retry_after))
+        retry_after = max(1, math.ceil(error.retry_after))
     return HTTPException(503, str(error), headers | {"Retry-After": str(retry_after)})
 
 

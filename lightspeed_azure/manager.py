@@ -7,6 +7,7 @@ from typing import Any, Self
 from pydantic import SecretStr
 
 from lightspeed_azure.config import AzureEntraIdConfiguration
+from lightspeed_azure.config.unshown import unshown
 from lightspeed_azure.credentials import credential_source
 from lightspeed_azure.errors import InvalidConfigurationError, TokenError
 from lightspeed_azure.identity import Identity
@@ -52,6 +53,7 @@ class AzureEntraIDManager(metaclass=ProcessWide):
         Raises:
             InvalidConfigurationError: the configuration cannot work.
         """
+        config = unshown(config)
         manager: Self = cls.build(**cache_options)
         manager.set_config(config)
         return manager
@@ -71,6 +73,7 @@ class AzureEntraIDManager(metaclass=ProcessWide):
         Raises:
             InvalidConfigurationError: the configuration cannot work; the one before stays.
         """
+        config = unshown(config)
         blocks = _blocks(config)
         _check_distinct(blocks)
         before = self._caches

@@ -19,6 +19,7 @@ class ProcessWide(type):
     def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> None:
         super().__init__(name, bases, namespace)
         cls._current: Any = None
+        cls._replaced: list[tuple[Any, Any]] = []
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         """Return the process-wide instance, which takes no arguments."""
@@ -44,8 +45,14 @@ class ProcessWide(type):
         """Let the process-wide instance be `instance` until the block ends."""
         with ProcessWide._lock:
             before, cls._current = cls._current, instance
+            cls._replaced.append((instance, before))
         try:
             yield instance
         finally:
             with ProcessWide._lock:
-                cls._current = before
+                at = max(n for n, (other, _) in enumerate(cls._replaced) if other is instance)
+                _, before = cls._replaced.pop(at)
+                if at == len(cls._replaced):
+                    cls._current = before
+                else:  # another came after it, and still stands: it goes back to what was before
+                    cls._replaced[at] = (cls._replaced[at][0], before)

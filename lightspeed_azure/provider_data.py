@@ -29,7 +29,7 @@ def azure_provider_data(token: SecretStr, base_url: str) -> dict[str, str]:
         token: the current Entra ID token.
         base_url: the provider's `base_url`; must be a URL, but is not used for routing.
     """
-    return {"azure_api_key": token.get_secret_value(), "azure_api_base": base_url}
+    return ProviderData({"azure_api_key": token.get_secret_value(), "azure_api_base": base_url})
 
 
 class HeaderValue(str):
@@ -41,6 +41,13 @@ class HeaderValue(str):
         return "'<provider data>'"
 
 
+class ProviderData(dict[str, Any]):
+    """Provider data whose repr, as debuggers and tracebacks with locals show it, shows nothing."""
+
+    def __repr__(self) -> str:
+        return "<provider data>"
+
+
 def encode(data: Mapping[str, Any]) -> HeaderValue:
     """Return the header's value: JSON in ASCII, so that no value can break out of the header."""
     return HeaderValue(json.dumps(data))
@@ -48,7 +55,7 @@ def encode(data: Mapping[str, Any]) -> HeaderValue:
 
 def parse_defaults(values: Iterable[str]) -> dict[str, Any]:
     """Return what a client sends by default; what is not a JSON object counts as none, with a warning."""
-    merged: dict[str, Any] = {}
+    merged = ProviderData()
     for value in values:
         try:
             merged.update(parse(value))
@@ -65,14 +72,14 @@ def parse(value: str) -> dict[str, Any]:
     """
     try:
         data = json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):
         raise ProviderDataError(
             "The provider data given for this request is not a JSON object; "
             f'send {LLAMA_STACK_HEADER} as {{"field": "value", …}}'
         )
-    return data
+    return ProviderData(data)
 
 
 def is_provider_data(name: str) -> bool:
@@ -87,8 +94,11 @@ def split(headers: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     for name, value in headers.items():
         if not is_provider_data(name):
             rest[name] = value
-        elif isinstance(value, str):
-            values.append(value)
+        elif isinstance(value, str | bytes):
+            text = value if isinstance(value, str) else value.decode("latin-1")
+            values.append(HeaderValue(text))
+        elif isinstance(value, Mapping | list):
+            values.append("not a text")  # `parse` tells the caller
     return rest, values
 
 
@@ -100,7 +110,7 @@ def strip(headers: MutableMapping[str, str]) -> None:
 
 def merge(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Return one object; where two parts name one field, the later part wins."""
-    merged: dict[str, Any] = {}
+    merged = ProviderData()
     for part in parts:
         merged.update(part)
     return merged

@@ -799,7 +799,7 @@ def test_secret_is_never_shown(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_one_line_a_renewal_and_one_a_change_of_state(caplog: pytest.LogCaptureFixture) -> None:
     """The log is quiet: a line for what happened, none for a request or a repeated failure."""
-    caplog.set_level(logging.DEBUG, "lightspeed_azure.token_cache.cache")
+    caplog.set_level(logging.DEBUG, "lightspeed_azure.token_cache")
     stage = Stage(numbered())
     stage.chance = 0.5
     for _ in range(50):
@@ -813,7 +813,7 @@ def test_one_line_a_renewal_and_one_a_change_of_state(caplog: pytest.LogCaptureF
     stage.cache.get()
     assert [record.levelname for record in caplog.records] == ["INFO", "WARNING", "ERROR", "INFO"]
     assert "after failures" in caplog.messages[-1]
-    assert {record.name for record in caplog.records} == {"lightspeed_azure.token_cache.cache"}
+    assert {record.name for record in caplog.records} == {"lightspeed_azure.token_cache"}
 
 
 def test_failing_without_a_token_is_an_error_at_once(caplog: pytest.LogCaptureFixture) -> None:

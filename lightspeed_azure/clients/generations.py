@@ -9,28 +9,38 @@ import asyncio
 import contextlib
 import copy
 import functools
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 from llama_stack_client import (
-    APIConnectionError,
     AsyncLlamaStackClient,
     DefaultAsyncHttpxClient,
 )
 
 from lightspeed_azure.clients.inference_call import Call, Calls
+from lightspeed_azure.clients.listing import ask
 from lightspeed_azure.clients.pinned_transport import pinned_transport
-from lightspeed_azure.clients.stack_catalog import AZURE_PROVIDER_TYPE, Ask, Listing
+from lightspeed_azure.clients.stack_catalog import Ask
 from lightspeed_azure.config import LlamaStackConfiguration
-from lightspeed_azure.errors import InvalidConfigurationError, StackUnavailableError
-from lightspeed_azure.provider_data import LLAMA_STACK_HEADER, encode, parse_defaults, split, strip
+from lightspeed_azure.errors import InvalidConfigurationError
+from lightspeed_azure.provider_data import (
+    LLAMA_STACK_HEADER,
+    ProviderData,
+    encode,
+    parse_defaults,
+    split,
+    strip,
+)
 
 if TYPE_CHECKING:
     type LibraryClient = Any  # llama-stack is an optional part and ships no types
+
+_logger = logging.getLogger(__name__)
 
 type MakeCalls = Callable[[Ask], Calls]
 """Given a way to ask the stack what it serves, return what decides about its requests."""
@@ -58,7 +68,7 @@ def connect(config: LlamaStackConfiguration, make_calls: MakeCalls) -> "ServiceC
         timeout=config.timeout,
         http_client=DefaultAsyncHttpxClient(timeout=config.timeout, transport=transport),
     )
-    client.calls = make_calls(functools.partial(_listing, client))
+    client.calls = make_calls(functools.partial(ask, client))
     return client
 
 
@@ -80,7 +90,7 @@ async def start(run_config: Path, make_calls: MakeCalls) -> "LibraryClient":
         with contextlib.suppress(Exception):
             await client.shutdown()  # half of a stack may be up, and holds threads and files
         raise
-    client.calls = make_calls(functools.partial(_listing, client))
+    client.calls = make_calls(functools.partial(ask, client))
     return client
 
 
@@ -125,6 +135,8 @@ class ServiceClient(Carrying, AsyncLlamaStackClient):
 
     def copy(self, **options: Any) -> Self:
         """Return a client with other options, on the same connections."""
+        if options.get("http_client") is not None:
+            raise TypeError("A copy keeps the connections, which keep tokens at the one origin")
         client = super().copy(**options)
         client.calls = self.calls
         return client
@@ -193,12 +205,16 @@ def _library_class() -> Any:
 
         def carrying(self, data: dict[str, Any]) -> Self:
             """Return a new client whose `provider_data` shows this."""
-            return self.copy(provider_data=dict(data))
+            return self.copy(provider_data=ProviderData(data))
 
         @property
         def carried(self) -> dict[str, Any]:
             """The client's provider data; assigning to `provider_data` changes it."""
-            return dict(self.provider_data or {})
+            data = self.provider_data or {}
+            if not isinstance(data, Mapping):
+                _logger.warning("Default provider data is not a JSON object; it is not sent")
+                return ProviderData()
+            return ProviderData(data)
 
         async def send(self, call: Call, cast_to: Any, options: Any, stream: Any) -> Any:
             """Call the stack once."""
@@ -211,34 +227,11 @@ def _library_class() -> Any:
     return LibraryClient
 
 
-async def _listing(client: Any) -> Listing:
-    """Ask the stack what it serves, without a token: with one it would ask Azure in turn.
-
-    Raises:
-        StackUnavailableError: it does not answer.
-    """
-    try:
-        models, providers = await asyncio.gather(client.models.list(), client.providers.list())
-    except APIConnectionError:
-        raise StackUnavailableError(
-            f"Llama Stack at {client.base_url.host} does not answer; check llama_stack.url, and "
-            "that it runs"
-        ) from None
-    return Listing(
-        models={
-            model.id: str((model.custom_metadata or {}).get("provider_id", "")) for model in models
-        },
-        azure_providers={
-            provider.provider_id: provider.config.get("base_url") or None
-            for provider in providers
-            if provider.provider_type == AZURE_PROVIDER_TYPE
-        },
-    )
-
-
 def _body(options: Any) -> Any:
     body = options.json_data
-    return {**body, **options.extra_json} if body and options.extra_json else body
+    if options.extra_json and (body is None or isinstance(body, Mapping)):
+        return {**(body or {}), **options.extra_json}
+    return body
 
 
 def _headers(options: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Self
 
 from lightspeed_azure.clients.refusal import is_refused_event
+from lightspeed_azure.errors import TokenError
 
 OPENING = frozenset({"response.created", "response.queued", "response.in_progress"})
 """Events that tell only that a response has begun (openai-python, ResponseStreamEvent)."""
@@ -24,17 +25,25 @@ class HeldStream:
         stream: what the client returned.
         refused: is told that the token was refused.
         send_again: sends the request once more.
+        may_repeat: whether it may be; not when this is a repetition already.
     """
 
     def __init__(
-        self, stream: Any, refused: Callable[[], None], send_again: Callable[[], Awaitable[Any]]
+        self,
+        stream: Any,
+        refused: Callable[[], None],
+        send_again: Callable[[], Awaitable[Any]],
+        *,
+        may_repeat: bool = True,
     ) -> None:
         self._stream = stream
         self._refused = refused
         self._send_again = send_again
-        self._events = self._passed_on()
+        self._events = self._passed_on(may_repeat=may_repeat)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "_stream":
+            raise AttributeError(name)  # an instance without __init__: copy, pickle
         return getattr(self._stream, name)
 
     async def __anext__(self) -> Any:
@@ -53,28 +62,33 @@ class HeldStream:
         """Release the connection."""
         await self._stream.close()
 
-    async def _passed_on(self) -> AsyncIterator[Any]:
-        may_repeat = True
-        while True:
-            held: list[Any] | None = []
-            repeat = False
-            async for event in self._stream:
-                if held is not None:
-                    if getattr(event, "type", None) in OPENING:
-                        held.append(event)
-                        continue
-                    if may_repeat and is_refused_event(event):
-                        repeat = True
-                        break
-                    for early in held:
-                        yield early
-                    held = None
-                yield event
-            if not repeat:
-                for early in held or ():
-                    yield early
-                return
-            may_repeat = False
+    async def _passed_on(self, *, may_repeat: bool) -> AsyncIterator[Any]:
+        opening, first = await self._begun()
+        goes_on = True
+        if may_repeat and is_refused_event(first):
             await self._stream.close()
             self._refused()
-            self._stream = await self._send_again()
+            try:
+                self._stream = await self._send_again()
+                opening, first = await self._begun()
+            except TokenError:
+                goes_on = False  # the stack's own failure, as it was told
+        for event in opening:
+            yield event
+        if first is not None:
+            yield first
+        if goes_on:
+            async for event in self._stream:
+                yield event
+
+    async def _begun(self) -> tuple[list[Any], Any]:
+        """Return the opening events, and the first one after them; None at the stream's end."""
+        opening: list[Any] = []
+        while True:
+            try:
+                event = await anext(self._stream)
+            except StopAsyncIteration:
+                return opening, None
+            if getattr(event, "type", None) not in OPENING:
+                return opening, event
+            opening.append(event)

@@ -1,6 +1,7 @@
 """AsyncLlamaStackClientHolder: the process's Llama Stack client, whose requests carry a token."""
 
 import asyncio
+import contextlib
 import logging
 from importlib import import_module
 from typing import Any, Self
@@ -10,6 +11,7 @@ from lightspeed_azure.clients.stack_catalog import Ask, Listing, StackCatalog
 from lightspeed_azure.clients.starting import START_LIMIT, start_enriched
 from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.errors import (
+    LightspeedAzureError,
     StackUnavailableError,
 )
 from lightspeed_azure.manager import AzureEntraIDManager
@@ -40,6 +42,7 @@ class AsyncLlamaStackClientHolder(metaclass=ProcessWide):
         self._client: Any = None
         self._catalog: StackCatalog | None = None
         self._loading = asyncio.Lock()
+        self._failure: LightspeedAzureError | None = None
         self._retired: dict[asyncio.Task[None], Any] = {}
 
     @classmethod
@@ -96,9 +99,7 @@ class AsyncLlamaStackClientHolder(metaclass=ProcessWide):
             StackUnavailableError: it did not start this time either.
         """
         if self._client is None and self._wanted is not None:
-            async with self._loading:
-                if self._client is None:
-                    await self._load(self._wanted)
+            await self._load_again(self._failure)
         return self.get_client()
 
     def get_client(self) -> Any:
@@ -124,11 +125,12 @@ class AsyncLlamaStackClientHolder(metaclass=ProcessWide):
             InvalidConfigurationError: Entra ID is not configured.
             TokenError: no token can be had.
         """
-        client = await self.ensure_loaded()
+        await self.ensure_loaded()
         identity = self.manager.identity()
         await identity.aget_token()
         base_url = await self.get_azure_base_url() or self.manager.azure_base_url
         data = identity.provider_data(base_url) if base_url else None
+        client = self.get_client()  # a reload or a close may have come in between
         if data is None:
             return client
         self._client = client.carrying({**client.carried, **data})
@@ -155,8 +157,9 @@ class AsyncLlamaStackClientHolder(metaclass=ProcessWide):
             task.cancel()
         self._retired.clear()
         self._client = self._wanted = None
-        for client in clients:
-            await client.shutdown()
+        async with contextlib.AsyncExitStack() as stack:  # all of them, whatever one raises
+            for client in clients:
+                stack.push_async_callback(client.shutdown)
 
     async def _load(self, config: LlamaStackConfiguration) -> None:
         self._wanted = config
@@ -168,18 +171,33 @@ class AsyncLlamaStackClientHolder(metaclass=ProcessWide):
             catalog.append(StackCatalog(ask, learned=self._learned))
             return Calls(lambda: self.manager, catalog[0], self._stream_min_remaining)
 
-        if config.use_as_library_client:
-            identities = self.manager.identities
-            client = await start_enriched(
-                config,
-                identities[0].config if identities else None,
-                lambda path: generations.start(path, make_calls),
-                limit=self._start_limit,
-            )
-        else:
-            client = generations.connect(config, make_calls)
+        try:
+            if config.use_as_library_client:
+                identities = self.manager.identities
+                client = await start_enriched(
+                    config,
+                    identities[0].config if identities else None,
+                    lambda path: generations.start(path, make_calls),
+                    limit=self._start_limit,
+                )
+            else:
+                client = generations.connect(config, make_calls)
+        except LightspeedAzureError as error:
+            self._failure = error
+            raise
+        if self._wanted is not config:
+            await client.shutdown()
+            raise StackUnavailableError("The holder was closed while its client was made")
         self._retire()
         self._client, self._catalog, self._config = client, catalog[0], config
+
+    async def _load_again(self, seen: LightspeedAzureError | None) -> None:
+        """Load what is wanted; a failure that comes while this caller waits is its own, too."""
+        async with self._loading:
+            if self._client is None and self._failure is not None and self._failure is not seen:
+                raise self._failure
+            if self._client is None and self._wanted is not None:
+                await self._load(self._wanted)
 
     def _learned(self, listing: Listing) -> None:
         """Take the endpoint over from the stack's first Azure provider, unless somebody set one."""

@@ -53,6 +53,7 @@ class AzureCall(Call):
         self._base_url = base_url
         self._min_remaining = min_remaining
         self._sent: Token | None = None
+        self._repeated = False
 
     async def header(self) -> str:
         """Return the header's value with a valid token; waits only where none is at hand.
@@ -79,12 +80,29 @@ class AzureCall(Call):
             if self._sent is None or not is_azure_refusal(error):
                 raise
         self.refused()
+        self._repeated = True
         return await send()
 
     def refused(self) -> None:
         """Drop the token that was sent, so that the next one is new; all who were refused share it."""
         if self._sent is not None:
             self._identity.cache.invalidate(self._sent.secret)
+
+
+class ToolCall(AzureCall):
+    """A plain `/v1/responses` whose tools the stack calls itself: nobody sees whether it has yet.
+
+    So it is never repeated: a refusal drops the token, and the caller gets the stack's own error.
+    """
+
+    async def sent_by[Answer](self, send: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Send the request once."""
+        try:
+            return await send()
+        except Exception as error:
+            if is_azure_refusal(error):
+                self.refused()
+            raise
 
 
 class StreamedResponseCall(AzureCall):
@@ -94,7 +112,7 @@ class StreamedResponseCall(AzureCall):
         """Send the request; its opening events are held back until a refusal can be ruled out."""
         answer: Any = await super().sent_by(send)
         if hasattr(answer, "__anext__"):  # and not the raw response that the caller asked for
-            answer = HeldStream(answer, self.refused, send)
+            answer = HeldStream(answer, self.refused, send, may_repeat=not self._repeated)
         return answer  # type: ignore[no-any-return]  # it stands in for the client's stream
 
 
@@ -162,7 +180,8 @@ class Calls:
                 "without one: add config.base_url to the provider"
             )
         if not stream:
-            return AzureCall(data, identity, base_url, 0.0)
+            once = _ends_in(path, ("/v1/responses",)) and _has_tools_of_the_stack(body)
+            return (ToolCall if once else AzureCall)(data, identity, base_url, 0.0)
         kind = StreamedResponseCall if _ends_in(path, ("/v1/responses",)) else AzureCall
         return kind(data, identity, base_url, self._stream_min_remaining)
 
@@ -176,6 +195,13 @@ def _model(method: str, path: str, body: object) -> str | None:
         return None
     model = body.get("model") if isinstance(body, Mapping) else None
     return model if isinstance(model, str) else None
+
+
+def _has_tools_of_the_stack(body: object) -> bool:
+    tools = body.get("tools") if isinstance(body, Mapping) else None
+    return any(
+        not (isinstance(tool, Mapping) and tool.get("type") == "function") for tool in tools or ()
+    )
 
 
 def _ends_in(path: str, ends: tuple[str, ...]) -> bool:

@@ -46,6 +46,8 @@ def pinned_transport(
     if not is_loopback(origin.host) and not urllib.request.proxy_bypass(origin.host):
         proxies = urllib.request.getproxies()
         proxy = proxies.get(origin.scheme) or proxies.get("all")
+        if proxy and "://" not in proxy:
+            proxy = f"http://{proxy}"  # as httpx and curl read it
     inner = httpx.AsyncHTTPTransport(verify=verify, limits=limits, proxy=proxy)
     return PinnedTransport(origin, inner)
 

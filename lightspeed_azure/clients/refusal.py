@@ -21,7 +21,7 @@ def is_azure_refusal(error: BaseException) -> bool:
     if status == 401 and type(error).__module__.partition(".")[0] == "openai":
         return True  # library mode hands the error of the client inside the stack through
     text = str(error)
-    if status in {401, 500} and _AZURE_SAYS.search(text):
+    if status == 500 and _AZURE_SAYS.search(text):
         return True
     # The stack's client begins its own text with the same words.
     return status == 401 and _OPENAI_CLIENT_SAYS in text.removeprefix(_OPENAI_CLIENT_SAYS)

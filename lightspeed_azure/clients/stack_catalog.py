@@ -69,6 +69,7 @@ class StackCatalog:
         self._listing: Listing | None = None
         self._asked_at = 0.0
         self._lock = asyncio.Lock()
+        self._failure: Exception | None = None
 
     async def provider_of(self, model: str) -> AzureProvider | None:
         """Return the Azure provider that serves a model; None when another one does.
@@ -92,19 +93,26 @@ class StackCatalog:
         return tuple(AzureProvider(name, url) for name, url in listing.azure_providers.items())
 
     async def _refreshed(self, seen: Listing | None) -> Listing:
+        failure = self._failure
         async with self._lock:
             current = self._listing
             if current is not None and (
                 current is not seen or self._monotonic() - self._asked_at < ASK_AGAIN_AFTER
             ):
                 return current
+            if self._failure is not None and self._failure is not failure:
+                raise self._failure  # while this one waited: the limit is for all together
             try:
                 async with asyncio.timeout(ANSWER_LIMIT):
                     listing = await self._ask()
             except TimeoutError:
-                raise StackUnavailableError(
+                self._failure = StackUnavailableError(
                     f"Llama Stack did not say within {ANSWER_LIMIT:.0f} s which models it serves"
-                ) from None
+                )
+                raise self._failure from None
+            except Exception as error:
+                self._failure = error
+                raise
             self._learned(listing)
             self._listing, self._asked_at = listing, self._monotonic()
             _logger.debug("The stack serves Azure through %s", list(listing.azure_providers))

