@@ -63,6 +63,7 @@ def test_a_secret_that_is_refused(configuration: Path, monkeypatch: pytest.Monke
     assert result.exit_code == 1
     assert "AADSTS7000215" in result.output
     assert "✗ token" in result.output
+    assert "→ Give the secret's value" in result.output
     assert "wrong-canary-secret" not in result.output
 
 

@@ -213,6 +213,18 @@ def test_a_config_of_two_azure_providers_is_edited_once() -> None:
     assert changed_lines(run(text)) == ["+      model_validation: false"]
 
 
+@pytest.mark.parametrize(
+    "text", ["|\n        one\n", ">-\n        one\n        two\n", "a\n        b\n"]
+)
+def test_the_switch_stands_right_behind_what_was_last(text: str) -> None:
+    """Also behind a text of several lines; blank lines and comments after it stay after it."""
+    before, after = (
+        provider(f"    config:\n      note: {text}"),
+        "\n\n# about the server\nserver: {}\n",
+    )
+    assert run(before + after).after == before + "      model_validation: false\n" + after
+
+
 def test_what_cannot_be_edited_safely_is_refused() -> None:
     """A key shared with another provider is not changed behind its back; line and key are named."""
     text = provider(
