@@ -1,8 +1,8 @@
 """The clients of the stack, taught to carry the current token.
 
-The only file that knows the client generations. Today: llama-stack-client 0.7 as the client of a
+The only file that imports a stack or its client. Today: llama-stack-client 0.7 as the client of a
 server (service mode), and llama-stack 0.7 inside the process (library mode). Another generation
-adds a class with the same five methods as these two, and its line in `connect` or `start`.
+adds a class with the same methods as these two, and its line in `connect` or `start`.
 """
 
 import asyncio

@@ -64,17 +64,20 @@ class HeldStream:
 
     async def _passed_on(self, *, may_repeat: bool) -> AsyncIterator[Any]:
         opening, first = await self._begun()
-        goes_on = True
+        goes_on = not isinstance(first, Exception)
         if may_repeat and is_refused_event(first):
             await self._stream.close()
             self._refused()
             try:
                 self._stream = await self._send_again()
                 opening, first = await self._begun()
+                goes_on = not isinstance(first, Exception)
             except TokenError:
                 goes_on = False  # the stack's own failure, as it was told
         for event in opening:
             yield event
+        if isinstance(first, Exception):
+            raise first
         if first is not None:
             yield first
         if goes_on:
@@ -82,13 +85,15 @@ class HeldStream:
                 yield event
 
     async def _begun(self) -> tuple[list[Any], Any]:
-        """Return the opening events, and the first one after them; None at the stream's end."""
+        """Return the opening events, and what comes after them: an event, an error, or None."""
         opening: list[Any] = []
         while True:
             try:
                 event = await anext(self._stream)
             except StopAsyncIteration:
                 return opening, None
+            except Exception as error:  # noqa: BLE001 - passed on once the opening was
+                return opening, error
             if getattr(event, "type", None) not in OPENING:
                 return opening, event
             opening.append(event)

@@ -176,14 +176,14 @@ class AsyncLlamaStackClientHolder(metaclass=ProcessWide):
                 identities = self.manager.identities
                 client = await start_enriched(
                     config,
-                    identities[0].config if identities else None,
+                    [identity.config for identity in identities] or None,
                     lambda path: generations.start(path, make_calls),
                     limit=self._start_limit,
                 )
             else:
                 client = generations.connect(config, make_calls)
         except LightspeedAzureError as error:
-            self._failure = error
+            self._failure = error.with_traceback(None)
             raise
         if self._wanted is not config:
             await client.shutdown()
@@ -195,7 +195,7 @@ class AsyncLlamaStackClientHolder(metaclass=ProcessWide):
         """Load what is wanted; a failure that comes while this caller waits is its own, too."""
         async with self._loading:
             if self._client is None and self._failure is not None and self._failure is not seen:
-                raise self._failure
+                raise self._failure.with_traceback(None)
             if self._client is None and self._wanted is not None:
                 await self._load(self._wanted)
 

@@ -199,10 +199,10 @@ def _model(method: str, path: str, body: object) -> str | None:
 
 def _has_tools_of_the_stack(body: object) -> bool:
     tools = body.get("tools") if isinstance(body, Mapping) else None
-    return any(
-        not (isinstance(tool, Mapping) and tool.get("type") == "function") for tool in tools or ()
-    )
+    if not isinstance(tools, list | tuple):
+        return bool(tools)
+    return any(not (isinstance(tool, Mapping) and tool.get("type") == "function") for tool in tools)
 
 
 def _ends_in(path: str, ends: tuple[str, ...]) -> bool:
-    return path.partition("?")[0].rstrip("/").endswith(ends)
+    return f"/{path.partition('?')[0].strip('/')}".endswith(ends)

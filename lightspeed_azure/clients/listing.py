@@ -14,19 +14,18 @@ async def ask(client: Any) -> Listing:
         client: a client of the stack.
 
     Raises:
-        StackUnavailableError: it does not answer.
-        Exception: the client's own error, when the stack answers with one.
+        StackUnavailableError: it does not answer, or with an error.
     """
     try:
         models, providers = await asyncio.gather(client.models.list(), client.providers.list())
     except LightspeedAzureError:
         raise
-    except Exception as error:
-        if getattr(error, "status_code", None) is not None:
-            raise
+    except Exception as error:  # noqa: BLE001 - each client's errors are its own
+        status = getattr(error, "status_code", None)
+        said = f"answered {status}" if status else f"gave no answer ({type(error).__name__})"
         raise StackUnavailableError(
-            f"Llama Stack at {client.base_url} does not answer ({type(error).__name__}); check "
-            "llama_stack.url, and that it runs"
+            f"Llama Stack {said} when asked for its models and providers, so nobody can tell "
+            "which models need a token; check llama_stack.url and api_key, and that it runs"
         ) from None
     return Listing(
         models={

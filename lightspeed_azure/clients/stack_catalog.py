@@ -101,7 +101,9 @@ class StackCatalog:
             ):
                 return current
             if self._failure is not None and self._failure is not failure:
-                raise self._failure  # while this one waited: the limit is for all together
+                raise self._failure.with_traceback(
+                    None
+                )  # while this one waited: the limit is for all together
             try:
                 async with asyncio.timeout(ANSWER_LIMIT):
                     listing = await self._ask()
@@ -111,7 +113,7 @@ class StackCatalog:
                 )
                 raise self._failure from None
             except Exception as error:
-                self._failure = error
+                self._failure = error.with_traceback(None)
                 raise
             self._learned(listing)
             self._listing, self._asked_at = listing, self._monotonic()

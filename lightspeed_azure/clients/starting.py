@@ -29,7 +29,7 @@ async def start_enriched(
 
     Args:
         config: names the stack's configuration file.
-        azure_entra_id: the first identity's configuration; None when Entra ID is not configured.
+        azure_entra_id: the identities' configurations; None when Entra ID is not configured.
         start: starts a stack from a file.
         limit: seconds that it may take.
 
@@ -62,8 +62,8 @@ async def start_enriched(
 
 
 def _reason(error: Exception) -> str:
-    """Return why, without the texts that may show a value of the configuration."""
+    """Return why; only these two errors say it without a value of the configuration."""
     name = type(error).__name__
-    if name == "EnvVarError" or isinstance(error, ModuleNotFoundError | RuntimeError):
+    if name == "EnvVarError" or isinstance(error, ModuleNotFoundError):
         return f"{name}: {error}"
     return f"{name}; `llama stack run` with the same file says more"

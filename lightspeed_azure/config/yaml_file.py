@@ -1,6 +1,5 @@
 """A YAML file, with the line of every key."""
 
-import io
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,12 +40,6 @@ class YamlFile:
     def where(self, key: Key) -> str:
         """Return `file:line` of a key."""
         return f"{self.path}:{self.line_of(key)}"
-
-    def text(self) -> str:
-        """Return the content as YAML, as it is now; comments, order, quotes and anchors survive."""
-        buffer = io.StringIO()
-        _round_trip().dump(self.tree, buffer)
-        return buffer.getvalue()
 
 
 class YamlFileError(Exception):
@@ -107,10 +100,7 @@ def _load(path: Path) -> Any:
 def _round_trip() -> Any:
     from ruamel.yaml import YAML  # noqa: PLC0415 - 60 ms, and only needed when there is a file
 
-    yaml = YAML(typ="rt", pure=True)
-    yaml.preserve_quotes = True
-    yaml.width = 4096  # a long line stays one
-    return yaml
+    return YAML(typ="rt", pure=True)
 
 
 def _line(error: Any) -> int | None:
