@@ -65,10 +65,11 @@ format: sync
 .PHONY: test
 test: export MAKE_TEST = 1
 test: lint .venv-ogx
-	@for version in $(found); do \
+	@failed=; for version in $(found); do \
 	  echo "== Python $$version"; \
-	  $(CURDIR)/.venv-$$version/bin/pytest -q -m 'not soak and not azure' $(ARGS); \
-	done
+	  $(CURDIR)/.venv-$$version/bin/pytest -q -m 'not soak and not azure' $(ARGS) || failed="$$failed $$version"; \
+	done; \
+	test -z "$$failed" || { echo "Tests failed on Python$$failed" >&2; exit 1; }
 
 .PHONY: soak
 soak: sync

@@ -56,7 +56,7 @@ def test_the_demo_fails_and_says_what_when_renewals_are_broken() -> None:
     assert result.returncode == 1, result.stdout + result.stderr
     assert "✗" in result.stdout
     assert "HTTP 503" in result.stdout
-    assert "1 different tokens" in result.stdout
+    assert "1 different token(s)" in result.stdout
 
 
 @pytest.mark.timeout(240)

@@ -17,7 +17,7 @@ from lightspeed_azure.cli.outcome import GOOD, NOT_WELL
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=1),
+    type=click.FloatRange(min=4),
     default=20.0,
     show_default=True,
     help="How long questions are asked, in each mode.",
@@ -25,9 +25,7 @@ from lightspeed_azure.cli.outcome import GOOD, NOT_WELL
 @click.option(
     "--token-lifetime",
     type=click.FloatRange(min=2),
-    default=10.0,
-    show_default=True,
-    help="Seconds that a token lives.",
+    help="Seconds that a token lives; 10, or half of --seconds where that is less.",
 )
 @click.option(
     "--mode",
@@ -44,7 +42,7 @@ from lightspeed_azure.cli.outcome import GOOD, NOT_WELL
 )
 @verbose_option()
 def demo(
-    seconds: float, token_lifetime: float, mode: str, *, keep: bool, break_renewals: bool
+    seconds: float, token_lifetime: float | None, mode: str, *, keep: bool, break_renewals: bool
 ) -> None:
     """Ask a real Llama Stack questions while tokens expire and are renewed.
 
@@ -53,7 +51,7 @@ def demo(
     """
     kept = import_extra("demo", "lightspeed_azure.demo.run").run(
         seconds=seconds,
-        token_lifetime=token_lifetime,
+        token_lifetime=token_lifetime or min(10.0, seconds / 2),
         mode=mode,
         keep=keep,
         break_renewals=break_renewals,

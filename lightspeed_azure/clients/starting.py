@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.enrichment import generate_configuration
 from lightspeed_azure.errors import (
@@ -66,4 +68,8 @@ def _reason(error: Exception) -> str:
     name = type(error).__name__
     if name == "EnvVarError" or isinstance(error, ModuleNotFoundError):
         return f"{name}: {error}"
+    if isinstance(error, ValidationError):
+        problems = error.errors(include_url=False, include_context=False, include_input=False)
+        found = (f"{'.'.join(map(str, each['loc']))}: {each['type']}" for each in problems)
+        return f"the configuration is not valid: {', '.join(found)}"
     return f"{name}; `llama stack run` with the same file says more"

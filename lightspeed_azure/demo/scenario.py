@@ -13,12 +13,11 @@ from pathlib import Path
 import httpx
 
 from lightspeed_azure.demo.crowd import ask_for, ask_once
-from lightspeed_azure.demo.processes import free_port, server
+from lightspeed_azure.demo.processes import ServerError, free_port, server
 from lightspeed_azure.demo.screen import Screen
 from lightspeed_azure.demo.verdict import Promise, judge
 from lightspeed_azure.demo.watch import Watch
 from lightspeed_azure.emulators import Emulators, Fault
-from lightspeed_azure.enrichment import generate_configuration
 
 LIBRARY, SERVICE = "library", "service"
 MODES = (LIBRARY, SERVICE)
@@ -76,6 +75,7 @@ async def _mode(
 ) -> tuple[Promise, ...]:
     environment = _environment(emulators, home)
     emulators.entra.clear_faults()
+    await enrich(home, environment)
     async with _stack_and_service(mode, home, environment, screen) as service:
         watch = Watch(mode, emulators, options.seconds)
         await ask_once(service, watch.tally)
@@ -139,7 +139,7 @@ def stack_command(config: str, url: str) -> list[str]:
 
 
 def example_service(home: Path, *, library: bool) -> Path:
-    """Copy the example service, switch its mode in lightspeed-stack.yaml, enrich its run.yaml.
+    """Copy the example service, and switch its mode in lightspeed-stack.yaml.
 
     Returns:
         The folder that it runs in.
@@ -148,8 +148,27 @@ def example_service(home: Path, *, library: bool) -> Path:
     file = home / "lightspeed-stack.yaml"
     switched = f"use_as_library_client: {str(library).lower()}"
     file.write_text(file.read_text().replace("use_as_library_client: true", switched))
-    generate_configuration(home / "run.yaml", home / "enriched.yaml", {})
     return home
+
+
+async def enrich(home: Path, environment: dict[str, str]) -> None:
+    """Enrich the service's run.yaml, as an operator would.
+
+    Raises:
+        ServerError: the command failed; the text is what it said.
+    """
+    command = [sys.executable, "-m", "lightspeed_azure", "enrich", "run.yaml"]
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        *("--output", "enriched.yaml"),
+        cwd=home,
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await process.communicate()
+    if process.returncode:
+        raise ServerError(said.decode(errors="replace"))
 
 
 def _example() -> Path:

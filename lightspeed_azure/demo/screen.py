@@ -36,7 +36,7 @@ class Screen:
 
     def say(self, text: str) -> None:
         """Tell one step of the story."""
-        self._console.print(text, highlight=False, markup=False)
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
     def live(self) -> Iterator[Self]:
@@ -95,7 +95,7 @@ def _picture(watch: Watch) -> Panel:
     grid.add_row(
         "at Azure",
         f"{watch.accepted} accepted",
-        f"{watch.tokens_seen} different tokens",
+        f"{watch.tokens_seen} different token(s)",
         f"{watch.rejected} rejected",
     )
     title = f"{watch.mode} mode · {watch.elapsed:.0f} of {watch.seconds:.0f} s"

@@ -31,7 +31,7 @@ def judge(watch: Watch, *, stack_has_key: bool) -> tuple[Promise, ...]:
         ),
         Promise(
             "the token was renewed under load",
-            f"{watch.tokens_seen} different tokens",
+            f"{watch.tokens_seen} different token(s)",
             watch.tokens_seen >= 2,
         ),
         Promise(
