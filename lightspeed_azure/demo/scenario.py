@@ -157,18 +157,26 @@ async def enrich(home: Path, environment: dict[str, str]) -> None:
     Raises:
         ServerError: the command failed; the text is what it said.
     """
-    command = [sys.executable, "-m", "lightspeed_azure", "enrich", "run.yaml"]
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        *("--output", "enriched.yaml"),
-        cwd=home,
-        env=environment,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    said, _ = await process.communicate()
-    if process.returncode:
-        raise ServerError(said.decode(errors="replace"))
+    enrich_command = [sys.executable, "-m", "lightspeed_azure", "enrich", "run.yaml"]
+    log = home / "enrich.log"
+    with log.open("wb") as out:
+        process = await asyncio.create_subprocess_exec(
+            *enrich_command,
+            "-o",
+            "enriched.yaml",
+            cwd=home,
+            env=environment,
+            stdout=out,
+            stderr=out,
+        )
+        try:
+            code = await process.wait()
+        finally:
+            if process.returncode is None:  # interrupted
+                process.kill()
+                await process.wait()
+    if code:
+        raise ServerError(await asyncio.to_thread(log.read_text, errors="replace"))
 
 
 def _example() -> Path:
