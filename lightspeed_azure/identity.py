@@ -1,5 +1,8 @@
 """One Entra ID identity: its configuration, its cached token, and the header made from it."""
 
+from collections.abc import Coroutine
+from typing import Any
+
 from pydantic import SecretStr
 
 from lightspeed_azure.config import AzureEntraIdConfiguration
@@ -47,12 +50,12 @@ class Identity:
         reader = self._headers.get(base_url)
         return (reader or self.reader(base_url)).get()
 
-    async def aheader(self, base_url: str, *, min_remaining: float = 0.0) -> tuple[Token, str]:
-        """Like `header`, for coroutines."""
+    def aheader(
+        self, base_url: str, *, min_remaining: float = 0.0
+    ) -> Coroutine[Any, Any, tuple[Token, str]]:
+        """Like `header`, to be awaited; no coroutine of its own stands before the reader's."""
         reader = self._headers.get(base_url) or self.reader(base_url)
-        if not min_remaining:
-            return await reader.aget()
-        return reader.of(await self.cache.aget(min_remaining=min_remaining))
+        return self._lasting(reader, min_remaining) if min_remaining else reader.aget()
 
     def provider_data(self, base_url: str) -> dict[str, str] | None:
         """Return the provider data of the token at hand, None without one; never waits."""
@@ -62,6 +65,11 @@ class Identity:
     def status(self) -> CacheStatus:
         """Return an immutable snapshot of the token's state, without secrets."""
         return self.cache.status()
+
+    async def _lasting(
+        self, reader: Derived[tuple[Token, str]], min_remaining: float
+    ) -> tuple[Token, str]:
+        return reader.of(await self.cache.aget(min_remaining=min_remaining))
 
     def reader(self, base_url: str) -> Derived[tuple[Token, str]]:
         """Return the reader of token and header value for one endpoint.
