@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, SecretStr, StrictBool
 
@@ -134,10 +134,6 @@ class AzureEntraIdConfiguration(Block):
             self.scope,
             which,
         )
-
-    def for_provider(self, provider_id: str) -> Self:
-        """Return this identity, serving the Llama Stack provider of that id."""
-        return self.model_copy(update={"provider_id": provider_id})
 
 
 def filled(data: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
