@@ -42,7 +42,7 @@ demo: python
 
 .PHONY: sync
 sync: python
-	@for version in $(found); do $(call env,$$version) $(UV) sync --quiet --locked --all-extras; done
+	@for version in $(found); do $(call env,$$version) $(UV) sync --quiet --locked --extra all; done
 
 .PHONY: lint
 lint: sync
@@ -57,6 +57,7 @@ format: sync
 .venv-ogx/bin/ogx: tests/ogx/requirements.txt | python
 	@$(UV) venv --quiet --clear --python $(firstword $(found)) .venv-ogx
 	@$(UV) pip install --quiet --python .venv-ogx/bin/python -r tests/ogx/requirements.txt
+	@$(UV) pip install --quiet --python .venv-ogx/bin/python --no-deps --editable .
 	@touch $@
 
 .PHONY: .venv-ogx
@@ -69,7 +70,16 @@ test: lint .venv-ogx
 	  echo "== Python $$version"; \
 	  $(CURDIR)/.venv-$$version/bin/pytest -q -m 'not soak and not azure' $(ARGS) || failed="$$failed $$version"; \
 	done; \
+	echo "== OGX"; $(MAKE) --no-print-directory test-ogx || failed="$$failed of-OGX"; \
 	test -z "$$failed" || { echo "Tests failed on Python$$failed" >&2; exit 1; }
+
+# The integration tests again, but for those of credentials, which know nothing of the stack, and
+# those that start OGX from the other environment themselves.
+ONCE := bad_configuration canary_credentials check enriched_start rotation signing_in
+.PHONY: test-ogx
+test-ogx: .venv-ogx
+	@.venv-ogx/bin/pytest -q -m 'not soak and not azure' tests/integration \
+	  $(ONCE:%=--ignore tests/integration/test_%.py) $(ARGS)
 
 .PHONY: soak
 soak: sync

@@ -14,14 +14,14 @@ One request through the house::
                               source(attempt)                             credentials/ → azure-identity
                         {azure_api_key, azure_api_base} as one header     provider_data.py
                         sent to the configured origin only                clients/pinned_transport.py
-      Llama Stack → Azure OpenAI, Authorization: Bearer <token>
+      Llama Stack or OGX → Azure OpenAI, Authorization: Bearer <token>
       401?            cache.invalidate(that token); one renewal; once more, if nothing was streamed yet
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lightspeed_azure.clients.holder import AsyncLlamaStackClientHolder
+    from lightspeed_azure.clients.holder import AsyncLlamaStackClientHolder, AsyncOgxClientHolder
     from lightspeed_azure.config import (
         AzureEntraIdConfiguration,
         Configuration,
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncLlamaStackClientHolder",
+    "AsyncOgxClientHolder",
     "AzureEntraIDManager",
     "AzureEntraIdConfiguration",
     "Configuration",
@@ -59,7 +60,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "clients.holder": ("AsyncLlamaStackClientHolder",),
+    "clients.holder": ("AsyncLlamaStackClientHolder", "AsyncOgxClientHolder"),
     "config": (
         "AzureEntraIdConfiguration",
         "Configuration",

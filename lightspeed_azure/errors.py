@@ -99,7 +99,7 @@ class CredentialRejectedError(TokenError):
 
 
 class ProviderDataError(LightspeedAzureError, ValueError):
-    """The provider data that the caller gave for one request is not a JSON object."""
+    """The provider data that the caller gave for one request is not usable; nothing was sent."""
 
 
 class StackUnavailableError(LightspeedAzureError):

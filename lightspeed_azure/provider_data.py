@@ -23,13 +23,25 @@ _logger = logging.getLogger(__name__)
 
 
 def azure_provider_data(token: SecretStr, base_url: str) -> dict[str, str]:
-    """Return the fields that `remote::azure` reads; the one place where a token becomes text.
+    """Return the fields that `remote::azure` reads; where a token becomes text.
 
     Args:
         token: the current Entra ID token.
         base_url: the provider's `base_url`; must be a URL, but is not used for routing.
     """
     return ProviderData({"azure_api_key": token.get_secret_value(), "azure_api_base": base_url})
+
+
+def provider_keys(tokens: Mapping[str, SecretStr]) -> dict[str, str]:
+    """Return one field for each provider, as OGX reads it (ogx/core/routers/inference.py 1.5).
+
+    It takes the first field that is `{provider_id}_api_key` in any letter case, unless that is
+    `azure_api_key` itself, which stands for all; so these are spelled unlike it, and come first.
+
+    Args:
+        tokens: provider_id → token.
+    """
+    return {f"{name}_API_KEY": token.get_secret_value() for name, token in tokens.items()}
 
 
 class HeaderValue(str):
@@ -77,7 +89,7 @@ def parse(value: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ProviderDataError(
             "The provider data given for this request is not a JSON object; "
-            f'send {LLAMA_STACK_HEADER} as {{"field": "value", …}}'
+            'send {"field": "value", …}'
         )
     return ProviderData(data)
 
@@ -106,6 +118,12 @@ def strip(headers: MutableMapping[str, str]) -> None:
     """Remove provider data, however it is spelled."""
     for name in [name for name in headers if is_provider_data(name)]:
         del headers[name]
+
+
+def without(data: Mapping[str, Any], fields: Iterable[str]) -> dict[str, Any]:
+    """Return the data without some fields, in any letter case."""
+    gone = {field.lower() for field in fields}
+    return {field: value for field, value in data.items() if field.lower() not in gone}
 
 
 def merge(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -32,9 +32,12 @@ class Certificate:
         number: another number, another key.
         days: how long it is valid from now; negative: it has ended.
         elliptic: with a key that Entra ID does not take.
+        host: the name of a server that may show it.
     """
 
-    def __init__(self, number: int = 0, *, days: float = 1, elliptic: bool = False) -> None:
+    def __init__(
+        self, number: int = 0, *, days: float = 1, elliptic: bool = False, host: str = "lightspeed"
+    ) -> None:
         self.key = ec.generate_private_key(ec.SECP256R1()) if elliptic else rsa_key(number)
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "lightspeed")])
         end = dt.datetime.now(dt.UTC) + dt.timedelta(days=days)
@@ -46,6 +49,7 @@ class Certificate:
             .serial_number(x509.random_serial_number())
             .not_valid_before(end - dt.timedelta(days=10))
             .not_valid_after(end)
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
             .sign(self.key, hashes.SHA256())
         )
 

@@ -1,14 +1,15 @@
 """A stack that answers as a test says: for what a real one cannot be made to do.
 
-It serves `/v1/models` and `/v1/providers` with one `remote::azure` provider and one other; all
+It serves `/v1/version`, `/v1/models` and `/v1/providers` with `remote::azure` providers and one other; all
 other paths are the test's.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from aiohttp import web
+from families import FAMILY
 
 type Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -35,13 +36,7 @@ def _provider(provider_id: str, kind: str, config: dict[str, Any]) -> dict[str, 
     }
 
 
-MODELS = {"data": [_model("azure/gpt-4o-mini", "azure"), _model("openai/gpt-4o", "openai")]}
-PROVIDERS = {
-    "data": [
-        _provider("azure", "remote::azure", {"base_url": BASE_URL}),
-        _provider("openai", "remote::openai", {}),
-    ]
-}
+OPENAI_MODEL = _model("openai/gpt-4o", "openai")
 COMPLETION = {
     "id": "1",
     "object": "chat.completion",
@@ -65,14 +60,28 @@ async def serving(handler: Handler, port: int = 0) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-def stack(handler: Handler) -> Handler:
-    """Return a stack whose listing is known; `handler` answers everything else."""
+def models(azure: Sequence[str] = ("azure",)) -> list[dict[str, Any]]:
+    """Return the models that `stack` lists."""
+    return [*(_model(f"{name}/gpt-4o-mini", name) for name in azure), OPENAI_MODEL]
+
+
+def stack(handler: Handler, azure: Sequence[str] = ("azure",)) -> Handler:
+    """Return a stack whose listing is known; `handler` answers everything else.
+
+    Args:
+        handler: answers what is not a listing.
+        azure: the `remote::azure` providers, each with one model.
+    """
+    providers = [_provider(name, "remote::azure", {"base_url": BASE_URL}) for name in azure]
+    providers.append(_provider("openai", "remote::openai", {}))
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         if request.path == "/v1/models":
-            return web.json_response(MODELS)
+            return web.json_response({"data": models(azure)})
+        if request.path == "/v1/version":
+            return web.json_response({"version": FAMILY.version})
         if request.path == "/v1/providers":
-            return web.json_response(PROVIDERS)
+            return web.json_response({"data": providers})
         return await handler(request)
 
     return handle

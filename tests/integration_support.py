@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,3 +68,18 @@ def broken_run_config() -> Path:
         "version: 2\napis: [inference]\nproviders:\n  inference:\n    - provider_id: x\n"
     )
     return path
+
+
+def two_providers(folder: Path, names: Sequence[str]) -> Path:
+    """Return the configuration of a stack with these Azure providers, one model each."""
+    text = RUN_CONFIG.read_text()
+    for start, end in (
+        ("    - provider_id: azure", "  responses:\n"),
+        ("    - model_id:", "storage:\n"),
+    ):
+        one = text[text.index(start) : text.index(end)]
+        both = [one.replace("provider_id: azure", f"provider_id: {name}") for name in names]
+        text = text.replace(one, "".join(both))
+    file = folder / "two.yaml"
+    file.write_text(text)
+    return file

@@ -1,7 +1,7 @@
 """Clients of the stack whose requests carry the current token.
 
-`holder.py` holds the client of the process; `generations.py` knows the clients themselves, and
-nothing else does; `inference_call.py` decides what one request carries, asking `stack_catalog.py`
+`holder.py` holds the client of the process; `generations.py` says where the generations of the stack
+differ and which one is in use, `llama_stack_clients.py` and `ogx_clients.py` know their clients; `inference_call.py` decides what one request carries, asking `stack_catalog.py`
 which provider serves its model; `refusal.py` recognises Azure's refusal of a token;
 `pinned_transport.py` keeps tokens at the configured origin.
 """

@@ -1,242 +1,154 @@
-"""The clients of the stack, taught to carry the current token.
+"""The generations of the stack: where they differ, which one is in use, and the way to its clients.
 
-The only file that imports a stack or its client. Today: llama-stack-client 0.7 as the client of a
-server (service mode), and llama-stack 0.7 inside the process (library mode). Another generation
-adds a class with the same methods as these two, and its line in `connect` or `start`.
+Llama Stack goes on as OGX from 1.0. A generation's clients live in one file, named in the table,
+and offer `connect(config, url, make_calls)` and `async start(run_config, make_calls)`; what these return
+has `carried`, `carrying(data)` and `shutdown()` besides all that the stack's own client has.
 """
 
-import asyncio
-import contextlib
-import copy
-import functools
+import importlib
+import importlib.util
 import logging
-import os
-from collections.abc import Callable, Mapping
-from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
 import httpx
-from llama_stack_client import (
-    AsyncLlamaStackClient,
-    DefaultAsyncHttpxClient,
-)
 
-from lightspeed_azure.clients.inference_call import Call, Calls
-from lightspeed_azure.clients.listing import ask
+from lightspeed_azure.clients.inference_call import MakeCalls
 from lightspeed_azure.clients.pinned_transport import pinned_transport
-from lightspeed_azure.clients.stack_catalog import Ask
 from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.errors import InvalidConfigurationError
-from lightspeed_azure.provider_data import (
-    LLAMA_STACK_HEADER,
-    ProviderData,
-    encode,
-    parse_defaults,
-    split,
-    strip,
-)
-
-if TYPE_CHECKING:
-    type LibraryClient = Any  # llama-stack is an optional part and ships no types
+from lightspeed_azure.provider_data import LLAMA_STACK_HEADER, OGX_HEADER
 
 _logger = logging.getLogger(__name__)
 
-type MakeCalls = Callable[[Ask], Calls]
-"""Given a way to ask the stack what it serves, return what decides about its requests."""
-
-CONNECTIONS = httpx.Limits(max_connections=1000, max_keepalive_connections=100)
-"""httpx's 100 would let the 101st concurrent stream wait for another one to end."""
-
-_sending: ContextVar[Call | None] = ContextVar("lightspeed_azure_sending", default=None)
+VERSION_LIMIT = 5.0
+"""Seconds that a stack may take to say its version."""
 
 
-def connect(config: LlamaStackConfiguration, make_calls: MakeCalls) -> "ServiceClient":
-    """Return the client of a Llama Stack server; sends nothing.
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What one generation of the stack calls things.
+
+    Attributes:
+        family: the name that an operator writes.
+        header: the one header whose provider data it reads.
+        client: the package of its client (service mode).
+        stack: the package of the stack itself (library mode).
+        extra: our optional part that brings it.
+        clients: our file that knows its clients.
+        run: the command that serves it.
+        key_per_provider: it reads `{provider_id}_api_key` for each provider of a request.
+    """
+
+    family: str
+    header: str
+    client: str
+    stack: str
+    extra: str
+    clients: str
+    run: str
+    key_per_provider: bool
+
+
+LLAMA_STACK = Generation(
+    family="llama-stack",
+    header=LLAMA_STACK_HEADER,
+    client="llama_stack_client",
+    stack="llama_stack",
+    extra="llama-stack",
+    clients="lightspeed_azure.clients.llama_stack_clients",
+    run="llama stack run",
+    key_per_provider=False,
+)
+OGX = Generation(
+    family="ogx",
+    header=OGX_HEADER,
+    client="ogx_client",
+    stack="ogx",
+    extra="ogx",
+    clients="lightspeed_azure.clients.ogx_clients",
+    run="ogx run",
+    key_per_provider=True,
+)
+GENERATIONS = (OGX, LLAMA_STACK)
+"""The newest first: llama-stack-client is always installed, the others are somebody's choice."""
+
+
+async def in_use(config: LlamaStackConfiguration) -> Generation:
+    """Return the generation that a configuration means.
+
+    What the configuration says counts, then what is installed: the stack itself in library mode,
+    its client in service mode. Where both clients are, the stack is asked for its version; while it
+    does not answer, the newer client is taken.
+
+    Raises:
+        InvalidConfigurationError: it is not installed.
+    """
+    library = config.use_as_library_client
+    installed = [
+        each for each in GENERATIONS if _is_installed(each.stack if library else each.client)
+    ]
+    if config.family is not None:
+        wanted = next(each for each in GENERATIONS if each.family == config.family)
+        if wanted not in installed:
+            raise InvalidConfigurationError(_missing(wanted, library=library))
+        return wanted
+    if not installed:
+        raise InvalidConfigurationError(_missing(LLAMA_STACK, library=library))
+    if len(installed) == 1 or library or config.url is None:
+        return installed[0]
+    return await _of_server(config.url, config.ca_bundle) or installed[0]
+
+
+def connect(generation: Generation, config: LlamaStackConfiguration, make_calls: MakeCalls) -> Any:
+    """Return the client of a server; sends nothing.
 
     Raises:
         InvalidConfigurationError: the configuration names no URL.
     """
     if not config.url:
         raise InvalidConfigurationError("llama_stack.url: is missing; write https://host:port")
-    transport = pinned_transport(
-        httpx.URL(config.url), limits=CONNECTIONS, ca_bundle=config.ca_bundle
-    )
-    client = ServiceClient(
-        base_url=config.url,
-        api_key=config.api_key.get_secret_value() if config.api_key else None,
-        timeout=config.timeout,
-        http_client=DefaultAsyncHttpxClient(timeout=config.timeout, transport=transport),
-    )
-    client.calls = make_calls(functools.partial(ask, client))
-    return client
+    return importlib.import_module(generation.clients).connect(config, config.url, make_calls)
 
 
-async def start(run_config: Path, make_calls: MakeCalls) -> "LibraryClient":
-    """Return a client with a whole Llama Stack inside, started from its configuration file.
-
-    Importing llama-stack takes seconds: that happens on another thread.
+async def start(generation: Generation, run_config: Path, make_calls: MakeCalls) -> Any:
+    """Return a client with a whole stack inside, started from its configuration file.
 
     Raises:
-        InvalidConfigurationError: llama-stack is not installed.
         Exception: whatever keeps the stack from starting.
     """
-    # With its console log each 400 or 401 is drawn as a picture of the stack, for seconds.
-    os.environ.setdefault("LLAMA_STACK_LOG_FORMAT", "json")
-    client = await asyncio.to_thread(lambda: _library_class()(str(run_config)))
-    try:
-        await client.initialize()
-    except BaseException:
-        with contextlib.suppress(Exception):
-            await client.shutdown()  # half of a stack may be up, and holds threads and files
-        raise
-    client.calls = make_calls(functools.partial(ask, client))
-    return client
+    return await importlib.import_module(generation.clients).start(run_config, make_calls)
 
 
-class Carrying:
-    """What the clients of this generation have in common: a request is a call that carries data.
-
-    Attributes:
-        calls: decides what a request carries.
-        carried: the client's own provider data.
-    """
-
-    calls: Calls
-    carried: Any
-
-    async def request(self, cast_to: Any, options: Any, **stream: Any) -> Any:
-        """Send a request; once more with a new token where Azure refused the first."""
-        call = await self.calls.of(
-            options.method,
-            options.url,
-            _body(options),
-            default_data=self.carried,
-            call_data=split(_headers(options))[1],
-            stream=stream.get("stream", False),
-        )
-        return await call.sent_by(lambda: self.send(call, cast_to, options, stream))
-
-    async def send(self, call: Call, cast_to: Any, options: Any, stream: dict[str, Any]) -> Any:
-        """Send a request once, with what the call carries at this moment."""
-        raise NotImplementedError
-
-
-class ServiceClient(Carrying, AsyncLlamaStackClient):
-    """`AsyncLlamaStackClient` whose inference requests carry the token of the moment they are sent.
-
-    `copy()` and `with_options()` keep that, and share the connections.
-    """
-
-    def __init__(self, **options: Any) -> None:
-        # The constructor writes into the headers it is given; two clients must not share them.
-        options["default_headers"] = dict(options.get("default_headers") or {})
-        super().__init__(**options)
-
-    def copy(self, **options: Any) -> Self:
-        """Return a client with other options, on the same connections."""
-        if options.get("http_client") is not None:
-            raise TypeError("A copy keeps the connections, which keep tokens at the one origin")
-        client = super().copy(**options)
-        client.calls = self.calls
-        return client
-
-    with_options = copy
-
-    def carrying(self, data: dict[str, Any]) -> Self:
-        """Return a new client whose default headers show this provider data."""
-        rest, _ = split(self._custom_headers)
-        return self.copy(set_default_headers={**rest, LLAMA_STACK_HEADER: encode(data)})
-
-    @functools.cached_property
-    def carried(self) -> dict[str, Any]:
-        """The provider data in the default headers."""
-        return parse_defaults(split(self._custom_headers)[1])
-
-    async def send(self, call: Call, cast_to: Any, options: Any, stream: dict[str, Any]) -> Any:
-        """Send a request once; `_prepare_request` puts the token on."""
-        before = _sending.set(call)
+async def _of_server(url: str, ca_bundle: Path | None) -> Generation | None:
+    """Return the generation of the server at a URL; None while it does not say."""
+    transport = pinned_transport(httpx.URL(url), ca_bundle)
+    async with httpx.AsyncClient(transport=transport, timeout=VERSION_LIMIT) as client:
         try:
-            return await AsyncLlamaStackClient.request(self, cast_to, options, **stream)
-        finally:
-            _sending.reset(before)
-
-    async def _prepare_request(self, request: httpx.Request) -> None:
-        """Put the token on; called for each attempt, after the request was logged."""
-        call = _sending.get()
-        if call is not None:
-            strip(request.headers)
-            header = await call.header()
-            if header is not None:
-                request.headers[LLAMA_STACK_HEADER] = header
-
-    async def shutdown(self) -> None:
-        """Close the connections, those of every copy too."""
-        await self.close()
+            answer = await client.get(f"{url.rstrip('/')}/v1/version")
+            major = int(str(answer.json()["version"]).partition(".")[0])
+        except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
+            _logger.warning(
+                "The stack at %s did not say its version (%s); it is taken for %s, unless "
+                "llama_stack.family says otherwise",
+                httpx.URL(url).host,
+                type(error).__name__,
+                GENERATIONS[0].family,
+            )
+            return None
+    return OGX if major >= 1 else LLAMA_STACK
 
 
-@functools.cache
-def _library_class() -> Any:
-    """Return the library client's class; llama-stack is imported here, and only here."""
-    try:
-        from llama_stack.core.library_client import (  # noqa: PLC0415 - optional, and slow
-            AsyncLlamaStackAsLibraryClient,
-        )
-    except ModuleNotFoundError as error:
-        raise InvalidConfigurationError(
-            f"Library mode needs {error.name}, which is not installed; "
-            "pip install 'lightspeed-azure[llama-stack]', or use llama_stack.url"
-        ) from None
-
-    class LibraryClient(Carrying, AsyncLlamaStackAsLibraryClient):  # type: ignore[misc]
-        """The stack inside the process; its inference requests carry the current token."""
-
-        def copy(self, **options: Any) -> Self:
-            """Return a client on the same stack; takes `provider_data` only."""
-            client = copy.copy(self)
-            for name in [n for n in vars(client) if _is_cached(type(client), n)]:
-                delattr(client, name)  # resources that would speak through the other client
-            client.provider_data = options.pop("provider_data", self.provider_data)
-            if options:
-                raise TypeError(f"In library mode a copy cannot change {sorted(options)}")
-            return client
-
-        with_options = copy
-
-        def carrying(self, data: dict[str, Any]) -> Self:
-            """Return a new client whose `provider_data` shows this."""
-            return self.copy(provider_data=ProviderData(data))
-
-        @property
-        def carried(self) -> dict[str, Any]:
-            """The client's provider data; assigning to `provider_data` changes it."""
-            data = self.provider_data or {}
-            if not isinstance(data, Mapping):
-                _logger.warning("Default provider data is not a JSON object; it is not sent")
-                return ProviderData()
-            return ProviderData(data)
-
-        async def send(self, call: Call, cast_to: Any, options: Any, stream: Any) -> Any:
-            """Call the stack once."""
-            header = await call.header()
-            options = options.model_copy()
-            options.headers = split(_headers(options))[0]
-            options.headers[LLAMA_STACK_HEADER] = header or "{}"
-            return await AsyncLlamaStackAsLibraryClient.request(self, cast_to, options, **stream)
-
-    return LibraryClient
+def _is_installed(package: str) -> bool:
+    spec = importlib.util.find_spec(package)
+    return spec is not None and spec.origin is not None  # and not just a folder of that name
 
 
-def _body(options: Any) -> Any:
-    body = options.json_data
-    if options.extra_json and (body is None or isinstance(body, Mapping)):
-        return {**(body or {}), **options.extra_json}
-    return body
-
-
-def _headers(options: Any) -> dict[str, Any]:
-    return dict(options.headers) if isinstance(options.headers, dict) else {}
-
-
-def _is_cached(kind: type, name: str) -> bool:
-    return isinstance(getattr(kind, name, None), functools.cached_property)
+def _missing(generation: Generation, *, library: bool) -> str:
+    package = generation.stack if library else generation.client
+    other = ", or use llama_stack.url" if library else ""
+    return (
+        f"{'Library' if library else 'Service'} mode needs {package}, which is not installed; "
+        f"pip install 'lightspeed-azure[{generation.extra}]'{other}"
+    )

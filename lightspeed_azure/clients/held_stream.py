@@ -5,13 +5,36 @@ the event `response.failed` (llama-stack 0.7.3). Until then the caller has been 
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from lightspeed_azure.clients.refusal import is_refused_event
 from lightspeed_azure.errors import TokenError
 
 OPENING = frozenset({"response.created", "response.queued", "response.in_progress"})
 """Events that tell only that a response has begun (openai-python, ResponseStreamEvent)."""
+
+
+type Send[Answer] = Callable[[], Awaitable[Answer]]
+"""Sends a request once."""
+
+
+class Hold(Protocol):
+    """What `held` does, for the answers of one kind of client."""
+
+    def __call__(
+        self, answer: Any, refused: Callable[[], None], send_again: Send[Any], *, may_repeat: bool
+    ) -> Any:
+        """Return a streamed answer with its opening held back; another one as it is."""
+        raise NotImplementedError
+
+
+def held(
+    answer: Any, refused: Callable[[], None], send_again: Send[Any], *, may_repeat: bool
+) -> Any:
+    """Return a client's stream with its opening held back; another answer as it is."""
+    if not hasattr(answer, "__anext__"):
+        return answer  # the raw response that the caller asked for
+    return HeldStream(answer, refused, send_again, may_repeat=may_repeat)
 
 
 class HeldStream:

@@ -103,7 +103,7 @@ class AsyncLlamaStackClientHolder(metaclass=ProcessWide):
         return self.get_client()
 
     def get_client(self) -> Any:
-        """Return the client: `AsyncLlamaStackClient`, or `AsyncLlamaStackAsLibraryClient`.
+        """Return the client of the stack in use, as its family and `is_library_client` say.
 
         Each of its Azure inference requests looks the current token up when it is sent.
 
@@ -169,19 +169,27 @@ class AsyncLlamaStackClientHolder(metaclass=ProcessWide):
 
         def make_calls(ask: Ask) -> Calls:
             catalog.append(StackCatalog(ask, learned=self._learned))
-            return Calls(lambda: self.manager, catalog[0], self._stream_min_remaining)
+            return Calls(
+                lambda: self.manager,
+                catalog[0],
+                stream_min_remaining=self._stream_min_remaining,
+                key_per_provider=generation.key_per_provider,
+            )
 
         try:
+            generation = await generations.in_use(config)
+            await asyncio.to_thread(import_module, generation.clients)
             if config.use_as_library_client:
                 identities = self.manager.identities
                 client = await start_enriched(
                     config,
                     [identity.config for identity in identities] or None,
-                    lambda path: generations.start(path, make_calls),
+                    lambda path: generations.start(generation, path, make_calls),
                     limit=self._start_limit,
+                    by_hand=generation.run,
                 )
             else:
-                client = generations.connect(config, make_calls)
+                client = generations.connect(generation, config, make_calls)
         except LightspeedAzureError as error:
             self._failure = error.with_traceback(None)
             raise
@@ -217,3 +225,7 @@ class AsyncLlamaStackClientHolder(metaclass=ProcessWide):
         task = asyncio.create_task(later(self._client, self._config.timeout))
         self._retired[task] = self._client
         task.add_done_callback(lambda task: self._retired.pop(task, None))
+
+
+AsyncOgxClientHolder = AsyncLlamaStackClientHolder
+"""The same by the name that the stack goes on under."""

@@ -1,15 +1,15 @@
 """One request to the stack, and what provider data it carries each time it is sent."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from lightspeed_azure.clients.held_stream import HeldStream
+from lightspeed_azure.clients.held_stream import Hold, Send, held
 from lightspeed_azure.clients.refusal import is_azure_refusal
-from lightspeed_azure.clients.stack_catalog import StackCatalog
+from lightspeed_azure.clients.stack_catalog import Ask, StackCatalog
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.identity import Identity
 from lightspeed_azure.manager import AzureEntraIDManager
-from lightspeed_azure.provider_data import encode, merge, parse
+from lightspeed_azure.provider_data import HeaderValue, encode, merge, parse, provider_keys, without
 from lightspeed_azure.token_cache.cache import Token
 
 INFERENCE_PATHS = (
@@ -26,6 +26,9 @@ STREAM_MIN_REMAINING = 60.0
 
 _OURS = ("azure_api_key", "azure_api_base")
 
+type MakeCalls = Callable[[Ask], "Calls"]
+"""Given a way to ask the stack what it serves, return what decides about its requests."""
+
 
 class Call:
     """A request that carries no token: the caller's own provider data only."""
@@ -37,8 +40,9 @@ class Call:
         """Return the provider-data header's value as of now; None for no header."""
         return encode(self.data) if self.data else None
 
-    async def sent_by[Answer](self, send: Callable[[], Awaitable[Answer]]) -> Answer:
+    async def sent_by[Answer](self, send: Send[Answer], hold: Hold = held) -> Answer:
         """Send the request; `send` asks for `header()` each time."""
+        del hold  # nothing is repeated
         return await send()
 
 
@@ -46,12 +50,19 @@ class AzureCall(Call):
     """An inference request for a `remote::azure` model: it carries the token of the moment."""
 
     def __init__(
-        self, data: Mapping[str, Any], identity: Identity, base_url: str, min_remaining: float
+        self,
+        data: Mapping[str, Any],
+        identity: Identity,
+        base_url: str,
+        *,
+        min_remaining: float,
+        keys: Mapping[str, Identity],
     ) -> None:
         super().__init__(data)
         self._identity = identity
         self._base_url = base_url
         self._min_remaining = min_remaining
+        self._keys = keys
         self._sent: Token | None = None
         self._repeated = False
 
@@ -65,15 +76,20 @@ class AzureCall(Call):
             self._base_url, min_remaining=self._min_remaining
         )
         self._sent = token
-        return encode(merge((self.data, parse(value)))) if self.data else value
+        if not self.data and not self._keys:
+            return value
+        at_hand = {name: identity.cache.peek() for name, identity in self._keys.items()}
+        keys = provider_keys({name: each.secret for name, each in at_hand.items() if each})
+        return encode(merge((keys, self.data, parse(value))))
 
-    async def sent_by[Answer](self, send: Callable[[], Awaitable[Answer]]) -> Answer:
+    async def sent_by[Answer](self, send: Send[Answer], hold: Hold = held) -> Answer:
         """Send the request; where Azure refuses the token, once more with a new one.
 
         Raises:
             TokenError: no token can be had.
             Exception: what the stack's client raises.
         """
+        del hold  # a refusal comes before the stream
         try:
             return await send()
         except Exception as error:
@@ -95,8 +111,9 @@ class ToolCall(AzureCall):
     So it is never repeated: a refusal drops the token, and the caller gets the stack's own error.
     """
 
-    async def sent_by[Answer](self, send: Callable[[], Awaitable[Answer]]) -> Answer:
+    async def sent_by[Answer](self, send: Send[Answer], hold: Hold = held) -> Answer:
         """Send the request once."""
+        del hold
         try:
             return await send()
         except Exception as error:
@@ -108,12 +125,11 @@ class ToolCall(AzureCall):
 class StreamedResponseCall(AzureCall):
     """A streamed `/v1/responses`: its refusal comes inside the stream."""
 
-    async def sent_by[Answer](self, send: Callable[[], Awaitable[Answer]]) -> Answer:
+    async def sent_by[Answer](self, send: Send[Answer], hold: Hold = held) -> Answer:
         """Send the request; its opening events are held back until a refusal can be ruled out."""
-        answer: Any = await super().sent_by(send)
-        if hasattr(answer, "__anext__"):  # and not the raw response that the caller asked for
-            answer = HeldStream(answer, self.refused, send, may_repeat=not self._repeated)
-        return answer  # type: ignore[no-any-return]  # it stands in for the client's stream
+        answer = await super().sent_by(send)
+        held_back: Answer = hold(answer, self.refused, send, may_repeat=not self._repeated)
+        return held_back
 
 
 class Calls:
@@ -123,16 +139,21 @@ class Calls:
         manager: returns the manager whose identities sign in.
         catalog: knows which provider serves a model.
         stream_min_remaining: seconds of life that a token should have left when a stream starts.
+        key_per_provider: the stack reads `{provider_id}_api_key`; a response, which may ask other
+            models too, then carries the tokens at hand of all Azure providers.
     """
 
     def __init__(
         self,
         manager: Callable[[], AzureEntraIDManager],
         catalog: StackCatalog,
+        *,
         stream_min_remaining: float = STREAM_MIN_REMAINING,
+        key_per_provider: bool = False,
     ) -> None:
         self._manager = manager
         self._catalog = catalog
+        self._key_per_provider = key_per_provider
         self._stream_min_remaining = stream_min_remaining
 
     async def of(
@@ -163,7 +184,7 @@ class Calls:
         manager = self._manager()
         if not manager.is_entra_id_configured:
             return Call(merge((default_data, own)))
-        data = merge((_without_ours(default_data), own))
+        data = merge((without(default_data, _OURS), own))
         model = _model(method, path, body)
         if model is None:
             return Call(data)
@@ -179,15 +200,32 @@ class Calls:
                 f"Provider {provider.provider_id!r} has no base_url; the stack takes no token "
                 "without one: add config.base_url to the provider"
             )
-        if not stream:
-            once = _ends_in(path, ("/v1/responses",)) and _has_tools_of_the_stack(body)
-            return (ToolCall if once else AzureCall)(data, identity, base_url, 0.0)
-        kind = StreamedResponseCall if _ends_in(path, ("/v1/responses",)) else AzureCall
-        return kind(data, identity, base_url, self._stream_min_remaining)
+        is_response = _ends_in(path, ("/v1/responses",))
+        kind: type[AzureCall] = AzureCall
+        if is_response and stream:
+            kind = StreamedResponseCall
+        elif is_response and _has_tools_of_the_stack(body):
+            kind = ToolCall
+        return kind(
+            without(data, (f"{provider.provider_id}_api_key", *_OURS)),
+            identity,
+            base_url,
+            min_remaining=self._stream_min_remaining if stream else 0.0,
+            keys=await self._keys(manager) if is_response else {},
+        )
 
+    def tokens(self) -> list[str]:
+        """Return the tokens at hand, to look for where none may be."""
+        latest = (identity.cache.latest() for identity in self._manager().identities)
+        return [HeaderValue(token.secret.get_secret_value()) for token in latest if token]
 
-def _without_ours(defaults: Mapping[str, Any]) -> dict[str, Any]:
-    return {field: value for field, value in defaults.items() if field not in _OURS}
+    async def _keys(self, manager: AzureEntraIDManager) -> dict[str, Identity]:
+        """Return each Azure provider's identity where the stack tells them apart, and they differ."""
+        if not self._key_per_provider or len(manager.identities) < 2:
+            return {}
+        names = [each.provider_id for each in await self._catalog.azure_providers()]
+        found = {name: manager.find_identity(name) for name in names}
+        return {name: identity for name, identity in found.items() if identity is not None}
 
 
 def _model(method: str, path: str, body: object) -> str | None:

@@ -13,6 +13,9 @@ import httpx
 from lightspeed_azure.config.llama_stack import is_loopback
 from lightspeed_azure.provider_data import strip
 
+CONNECTIONS = httpx.Limits(max_connections=1000, max_keepalive_connections=100)
+"""httpx's 100 would let the 101st concurrent stream wait for another one to end."""
+
 
 class PinnedTransport(httpx.AsyncBaseTransport):
     """Sends each request on, without provider data where it leaves the one origin.
@@ -37,9 +40,7 @@ class PinnedTransport(httpx.AsyncBaseTransport):
         await self._inner.aclose()
 
 
-def pinned_transport(
-    origin: httpx.URL, *, limits: httpx.Limits, ca_bundle: Path | None = None
-) -> PinnedTransport:
+def pinned_transport(origin: httpx.URL, ca_bundle: Path | None = None) -> PinnedTransport:
     """Return a transport to one origin, through the proxy that the environment names for it."""
     verify = ssl.create_default_context(cafile=ca_bundle) if ca_bundle else True
     proxy = None
@@ -48,7 +49,7 @@ def pinned_transport(
         proxy = proxies.get(origin.scheme) or proxies.get("all")
         if proxy and "://" not in proxy:
             proxy = f"http://{proxy}"  # as httpx and curl read it
-    inner = httpx.AsyncHTTPTransport(verify=verify, limits=limits, proxy=proxy)
+    inner = httpx.AsyncHTTPTransport(verify=verify, limits=CONNECTIONS, proxy=proxy)
     return PinnedTransport(origin, inner)
 
 

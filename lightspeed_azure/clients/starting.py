@@ -26,6 +26,7 @@ async def start_enriched(
     start: Callable[[Path], Awaitable[Any]],
     *,
     limit: float,
+    by_hand: str,
 ) -> Any:
     """Return the client that `start` makes of the enriched copy; the copy is gone afterwards.
 
@@ -34,6 +35,7 @@ async def start_enriched(
         azure_entra_id: the identities' configurations; None when Entra ID is not configured.
         start: starts a stack from a file.
         limit: seconds that it may take.
+        by_hand: the command that starts such a stack.
 
     Raises:
         InvalidConfigurationError: the file is not named, or cannot be read.
@@ -59,11 +61,11 @@ async def start_enriched(
             ) from None
         except Exception as error:  # noqa: BLE001 - whatever keeps a stack from starting
             raise StackUnavailableError(
-                f"Llama Stack did not start from {source}: {_reason(error)}"
+                f"Llama Stack did not start from {source}: {_reason(error, by_hand)}"
             ) from None
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, by_hand: str) -> str:
     """Return why; only these two errors say it without a value of the configuration."""
     name = type(error).__name__
     if name == "EnvVarError" or isinstance(error, ModuleNotFoundError):
@@ -72,4 +74,4 @@ def _reason(error: Exception) -> str:
         problems = error.errors(include_url=False, include_context=False, include_input=False)
         found = (f"{'.'.join(map(str, each['loc']))}: {each['type']}" for each in problems)
         return f"the configuration is not valid: {', '.join(found)}"
-    return f"{name}; `llama stack run` with the same file says more"
+    return f"{name}; `{by_hand}` with the same file says more"

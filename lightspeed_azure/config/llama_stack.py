@@ -10,7 +10,14 @@ from pydantic import BeforeValidator, Field, SecretStr, StrictBool
 
 from lightspeed_azure.config.block import Block
 from lightspeed_azure.config.problems import Problem, closest
-from lightspeed_azure.config.values import boolean, file_path, http_url, seconds, secret_text
+from lightspeed_azure.config.values import (
+    boolean,
+    file_path,
+    http_url,
+    seconds,
+    secret_text,
+    stack_family,
+)
 
 
 class LlamaStackConfiguration(Block):
@@ -31,6 +38,7 @@ class LlamaStackConfiguration(Block):
     ] = 180.0
     allow_insecure: Annotated[StrictBool, BeforeValidator(boolean)] = False
     ca_bundle: Annotated[Path | None, BeforeValidator(file_path)] = None
+    family: Annotated[str | None, BeforeValidator(stack_family)] = None
 
     @classmethod
     def cross_check(cls, given: Mapping[str, Any]) -> list[Problem]:

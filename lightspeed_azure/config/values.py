@@ -94,6 +94,14 @@ def scope_name(value: Any) -> str:
     return text
 
 
+def stack_family(value: Any) -> str:
+    """Return the name of a generation of the stack."""
+    text = plain_text(value).lower()
+    if text not in ("llama-stack", "ogx"):
+        raise ValueError("must be llama-stack or ogx; remove the key to find out by itself")
+    return text
+
+
 def https_url(value: Any) -> str:
     """Return an https URL without a trailing slash, user name, query or fragment."""
     text = http_url(value)

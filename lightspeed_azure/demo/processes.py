@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -33,6 +34,7 @@ async def server(
     folder: Path,
     environment: Mapping[str, str],
     log: Path,
+    ca_bundle: Path | None = None,
 ) -> AsyncIterator[None]:
     """Run a server until the block ends; enter the block when it answers.
 
@@ -42,6 +44,7 @@ async def server(
         folder: where it runs.
         environment: its whole environment.
         log: takes what it prints.
+        ca_bundle: whom to trust where it answers over TLS.
 
     Raises:
         ServerError: it ended, or did not answer in time.
@@ -57,7 +60,7 @@ async def server(
             start_new_session=True,
         )
         try:
-            await _until_healthy(process, health, log)
+            await _until_healthy(process, health, log, ca_bundle)
             yield
         finally:
             await _end(process)
@@ -71,9 +74,12 @@ def free_port() -> int:
         return port
 
 
-async def _until_healthy(process: asyncio.subprocess.Process, health: str, log: Path) -> None:
+async def _until_healthy(
+    process: asyncio.subprocess.Process, health: str, log: Path, ca_bundle: Path | None
+) -> None:
     limit = time.monotonic() + START_LIMIT
-    async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
+    verify = ssl.create_default_context(cafile=ca_bundle) if ca_bundle else True
+    async with httpx.AsyncClient(trust_env=False, timeout=5, verify=verify) as client:
         while process.returncode is None and time.monotonic() < limit:
             with contextlib.suppress(httpx.TransportError):
                 if (await client.get(health)).is_success:

@@ -1,4 +1,4 @@
-"""One real Llama Stack server and one set of emulators for all integration tests."""
+"""One real stack server, of the family that is installed here, and one set of emulators for all integration tests."""
 
 import asyncio
 import os
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 from canary import Canary, watching
+from families import FAMILY, OGX
 from integration_support import RUN_CONFIG, entra_block
 
 from lightspeed_azure import (
@@ -15,10 +16,11 @@ from lightspeed_azure import (
     LlamaStackConfiguration,
 )
 from lightspeed_azure.demo.processes import free_port, server
-from lightspeed_azure.demo.scenario import stack_command
 from lightspeed_azure.emulators import Emulators
 
 MODES = ("service", "library")
+
+collect_ignore = [] if FAMILY is OGX else ["test_ogx.py"]
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +58,7 @@ def stack_environment(
         {
             "AZURE_API_BASE": session_emulators.azure.base_url,
             "SQLITE_STORE_DIR": str(folder),
-            "LLAMA_STACK_LOG_FORMAT": "json",
+            FAMILY.log_format: "json",
         }
     ):
         yield
@@ -64,12 +66,12 @@ def stack_environment(
 
 @pytest.fixture(scope="session")
 def stack_url(stack_environment: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real Llama Stack in a process of its own."""
+    """A real stack in a process of its own."""
     url = f"http://127.0.0.1:{free_port()}"
     folder = tmp_path_factory.mktemp("server")
     with asyncio.Runner() as runner:
         running = server(
-            stack_command(str(RUN_CONFIG), url),
+            FAMILY.command(str(RUN_CONFIG), url),
             health=f"{url}/v1/health",
             folder=folder,
             environment=dict(os.environ) | {"SQLITE_STORE_DIR": str(folder)},

@@ -1,4 +1,4 @@
-"""The main job on the real Llama Stack, in library and in service mode."""
+"""The main job on the real stack, in library and in service mode."""
 
 import asyncio
 import json
@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 import pytest
+from families import FAMILY
 from integration_support import ask, ask_streaming, broken_run_config
 
 from lightspeed_azure import (
@@ -183,8 +184,8 @@ async def test_the_callers_own_provider_data_stays(
     answer = await holder.get_client().chat.completions.create(
         model="azure/gpt-4o-mini",
         messages=[{"role": "user", "content": "hello"}],
-        extra_headers={
-            "x-LLAMASTACK-provider-data": '{"azure_api_key": "x", "openai_api_key": "y"}'
+        **{
+            FAMILY.headers: {FAMILY.header.upper(): '{"azure_api_key": "x", "openai_api_key": "y"}'}
         },
     )
     assert "hello" in answer.choices[0].message.content
@@ -233,5 +234,4 @@ def shown(client: Any) -> dict[str, Any]:
     data = getattr(client, "provider_data", None)
     if data is not None:
         return dict(data)
-    header = client.default_headers.get("X-LlamaStack-Provider-Data", "{}")
-    return dict(json.loads(header))
+    return dict(json.loads(FAMILY.defaults(client).get(FAMILY.header, "{}")))

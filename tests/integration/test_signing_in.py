@@ -8,7 +8,7 @@ from pathlib import Path
 import jwt
 import pytest
 from identities import WAYS, Place, Way, assigned, managed_identity_system, system
-from integration_support import RUN_CONFIG, ask, ask_streaming
+from integration_support import RUN_CONFIG, ask, ask_streaming, two_providers
 from pydantic import SecretStr
 
 from lightspeed_azure import AsyncLlamaStackClientHolder, AzureEntraIDManager
@@ -93,21 +93,6 @@ async def test_a_question_is_answered(
         assert application == emu.entra.application.client_id
 
 
-def two_providers(folder: Path) -> Path:
-    """Return the configuration of a stack with two Azure providers, one model each."""
-    text = RUN_CONFIG.read_text()
-    for start, end in (
-        ("    - provider_id: azure", "  responses:\n"),
-        ("    - model_id:", "storage:\n"),
-    ):
-        one = text[text.index(start) : text.index(end)]
-        both = [one.replace("provider_id: azure", f"provider_id: {name}") for name in PROVIDERS]
-        text = text.replace(one, "".join(both))
-    file = folder / "two.yaml"
-    file.write_text(text)
-    return file
-
-
 async def test_each_provider_has_the_token_of_its_own_identity(
     place: Place, stack_environment: None, tmp_path: Path
 ) -> None:
@@ -123,7 +108,10 @@ async def test_each_provider_has_the_token_of_its_own_identity(
         f"    client_id: {west.client_id}\n    client_secret_path: {place.file('w', west.client_secret.get_secret_value())}\n"
         f"    authority_host: {emu.entra.authority}\n    ca_bundle: {emu.ca_bundle}\n"
     )
-    async with service(place, block, library(two_providers(tmp_path))) as (manager, holder):
+    async with service(place, block, library(two_providers(tmp_path, PROVIDERS))) as (
+        manager,
+        holder,
+    ):
         client = holder.get_client()
         names = [model.id for model in await client.models.list()]
         assert names == [f"{provider}/gpt-4o-mini" for provider in PROVIDERS]

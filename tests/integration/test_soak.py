@@ -8,10 +8,12 @@ import asyncio
 import gc
 import os
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from families import FAMILY
 from integration_support import RUN_CONFIG, ask, ask_streaming
 
 from lightspeed_azure import (
@@ -84,6 +86,8 @@ async def test_library_mode_under_fire(
     client = holder.get_client()
     await ask(client, "hello")  # alone: the stack makes its tables at the first answer, racily
     await fire(client, AT_ONCE * 5)  # what is built once is built now
+    # Looking up a name takes a thread of the loop's own pool, which grows to its size: fill it.
+    await asyncio.gather(*(asyncio.to_thread(time.sleep, 0.1) for _ in range(64)))
     before = await usage()
     await fire(client, requests)
     idle_cost = {name: value - before[name] for name, value in (await usage()).items()}
@@ -97,7 +101,8 @@ async def test_library_mode_under_fire(
     assert emulators.entra.requests.issued == renewals + 1
     assert len(seen.accepted_by_token) > renewals / 10
     # Requests alone, then as many with renewals: the difference is what renewals cost.
-    assert cost["files"] <= idle_cost["files"] + 30, (cost, idle_cost)
+    allowed = 30 + renewals * FAMILY.files_per_token
+    assert cost["files"] <= idle_cost["files"] + allowed, (cost, idle_cost)
     assert cost["threads"] <= idle_cost["threads"] + 2, (cost, idle_cost)
     assert cost["tasks"] <= idle_cost["tasks"] + 2, (cost, idle_cost)
     assert cost["memory"] <= idle_cost["memory"] + 20_000, (cost, idle_cost)

@@ -3,6 +3,7 @@
 import pytest
 from aiohttp import web
 from fake_stack import COMPLETION, answering, headers_of, serving, stack
+from families import FAMILY
 from integration_support import ask
 
 from lightspeed_azure import (
@@ -13,7 +14,7 @@ from lightspeed_azure import (
 
 pytestmark = pytest.mark.integration
 
-HEADER = "x-llamastack-provider-data"
+HEADER = FAMILY.header.lower()
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

@@ -1,0 +1,219 @@
+"""The clients of Llama Stack 0.7, taught to carry the current token.
+
+llama-stack-client as the client of a server (service mode), and llama-stack inside the process
+(library mode).
+"""
+
+import asyncio
+import contextlib
+import copy
+import functools
+import logging
+import os
+from collections.abc import Mapping
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import httpx
+from llama_stack_client import (
+    AsyncLlamaStackClient,
+    DefaultAsyncHttpxClient,
+)
+
+from lightspeed_azure.clients.inference_call import Call, Calls, MakeCalls
+from lightspeed_azure.clients.listing import ask
+from lightspeed_azure.clients.pinned_transport import pinned_transport
+from lightspeed_azure.config import LlamaStackConfiguration
+from lightspeed_azure.provider_data import (
+    LLAMA_STACK_HEADER,
+    ProviderData,
+    encode,
+    parse_defaults,
+    split,
+    strip,
+)
+
+if TYPE_CHECKING:
+    type LibraryClient = Any  # llama-stack is an optional part and ships no types
+
+_logger = logging.getLogger(__name__)
+
+_sending: ContextVar[Call | None] = ContextVar("lightspeed_azure_sending", default=None)
+
+
+def connect(config: LlamaStackConfiguration, url: str, make_calls: MakeCalls) -> "ServiceClient":
+    """Return the client of a Llama Stack server; sends nothing."""
+    client = ServiceClient(
+        base_url=url,
+        api_key=config.api_key.get_secret_value() if config.api_key else None,
+        timeout=config.timeout,
+        http_client=DefaultAsyncHttpxClient(
+            timeout=config.timeout, transport=pinned_transport(httpx.URL(url), config.ca_bundle)
+        ),
+    )
+    client.calls = make_calls(functools.partial(ask, client))
+    return client
+
+
+async def start(run_config: Path, make_calls: MakeCalls) -> "LibraryClient":
+    """Return a client with a whole Llama Stack inside, started from its configuration file.
+
+    Importing llama-stack takes seconds: that happens on another thread.
+
+    Raises:
+        Exception: whatever keeps the stack from starting.
+    """
+    # With its console log each 400 or 401 is drawn as a picture of the stack, for seconds.
+    os.environ.setdefault("LLAMA_STACK_LOG_FORMAT", "json")
+    client = await asyncio.to_thread(lambda: _library_class()(str(run_config)))
+    try:
+        await client.initialize()
+    except BaseException:
+        with contextlib.suppress(Exception):
+            await client.shutdown()  # half of a stack may be up, and holds threads and files
+        raise
+    client.calls = make_calls(functools.partial(ask, client))
+    return client
+
+
+class Carrying:
+    """What the clients of this generation have in common: a request is a call that carries data.
+
+    Attributes:
+        calls: decides what a request carries.
+        carried: the client's own provider data.
+    """
+
+    calls: Calls
+    carried: Any
+
+    async def request(self, cast_to: Any, options: Any, **stream: Any) -> Any:
+        """Send a request; once more with a new token where Azure refused the first."""
+        call = await self.calls.of(
+            options.method,
+            options.url,
+            _body(options),
+            default_data=self.carried,
+            call_data=split(_headers(options))[1],
+            stream=stream.get("stream", False),
+        )
+        return await call.sent_by(lambda: self.send(call, cast_to, options, stream))
+
+    async def send(self, call: Call, cast_to: Any, options: Any, stream: dict[str, Any]) -> Any:
+        """Send a request once, with what the call carries at this moment."""
+        raise NotImplementedError
+
+
+class ServiceClient(Carrying, AsyncLlamaStackClient):
+    """`AsyncLlamaStackClient` whose inference requests carry the token of the moment they are sent.
+
+    `copy()` and `with_options()` keep that, and share the connections.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        # The constructor writes into the headers it is given; two clients must not share them.
+        options["default_headers"] = dict(options.get("default_headers") or {})
+        super().__init__(**options)
+
+    def copy(self, **options: Any) -> Self:
+        """Return a client with other options, on the same connections."""
+        if options.get("http_client") is not None:
+            raise TypeError("A copy keeps the connections, which keep tokens at the one origin")
+        client = super().copy(**options)
+        client.calls = self.calls
+        return client
+
+    with_options = copy
+
+    def carrying(self, data: dict[str, Any]) -> Self:
+        """Return a new client whose default headers show this provider data."""
+        rest, _ = split(self._custom_headers)
+        return self.copy(set_default_headers={**rest, LLAMA_STACK_HEADER: encode(data)})
+
+    @functools.cached_property
+    def carried(self) -> dict[str, Any]:
+        """The provider data in the default headers."""
+        return parse_defaults(split(self._custom_headers)[1])
+
+    async def send(self, call: Call, cast_to: Any, options: Any, stream: dict[str, Any]) -> Any:
+        """Send a request once; `_prepare_request` puts the token on."""
+        before = _sending.set(call)
+        try:
+            return await AsyncLlamaStackClient.request(self, cast_to, options, **stream)
+        finally:
+            _sending.reset(before)
+
+    async def _prepare_request(self, request: httpx.Request) -> None:
+        """Put the token on; called for each attempt, after the request was logged."""
+        call = _sending.get()
+        if call is not None:
+            strip(request.headers)
+            header = await call.header()
+            if header is not None:
+                request.headers[LLAMA_STACK_HEADER] = header
+
+    async def shutdown(self) -> None:
+        """Close the connections, those of every copy too."""
+        await self.close()
+
+
+@functools.cache
+def _library_class() -> Any:
+    """Return the library client's class; llama-stack is imported here, and only here."""
+    from llama_stack.core.library_client import (  # noqa: PLC0415 - optional, and slow
+        AsyncLlamaStackAsLibraryClient,
+    )
+
+    class LibraryClient(Carrying, AsyncLlamaStackAsLibraryClient):  # type: ignore[misc]
+        """The stack inside the process; its inference requests carry the current token."""
+
+        def copy(self, **options: Any) -> Self:
+            """Return a client on the same stack; takes `provider_data` only."""
+            client = copy.copy(self)
+            for name in [n for n in vars(client) if _is_cached(type(client), n)]:
+                delattr(client, name)  # resources that would speak through the other client
+            client.provider_data = options.pop("provider_data", self.provider_data)
+            if options:
+                raise TypeError(f"In library mode a copy cannot change {sorted(options)}")
+            return client
+
+        with_options = copy
+
+        def carrying(self, data: dict[str, Any]) -> Self:
+            """Return a new client whose `provider_data` shows this."""
+            return self.copy(provider_data=ProviderData(data))
+
+        @property
+        def carried(self) -> dict[str, Any]:
+            """The client's provider data; assigning to `provider_data` changes it."""
+            data = self.provider_data or {}
+            if not isinstance(data, Mapping):
+                _logger.warning("Default provider data is not a JSON object; it is not sent")
+                return ProviderData()
+            return ProviderData(data)
+
+        async def send(self, call: Call, cast_to: Any, options: Any, stream: Any) -> Any:
+            """Call the stack once."""
+            header = await call.header()
+            options = options.model_copy()
+            options.headers = split(_headers(options))[0]
+            options.headers[LLAMA_STACK_HEADER] = header or "{}"
+            return await AsyncLlamaStackAsLibraryClient.request(self, cast_to, options, **stream)
+
+    return LibraryClient
+
+
+def _body(options: Any) -> Any:
+    body = options.json_data
+    if options.extra_json and (body is None or isinstance(body, Mapping)):
+        return {**(body or {}), **options.extra_json}
+    return body
+
+
+def _headers(options: Any) -> dict[str, Any]:
+    return dict(options.headers) if isinstance(options.headers, dict) else {}
+
+
+def _is_cached(kind: type, name: str) -> bool:
+    return isinstance(getattr(kind, name, None), functools.cached_property)

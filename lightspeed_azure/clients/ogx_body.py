@@ -1,0 +1,49 @@
+"""What may not be in the JSON body of an OGX request, which goes on to Azure.
+
+The client of OGX puts every argument that it does not know into the body: `extra_headers=` is not a
+header there (ogx_client/api/chat_completions_api.py 1.5).
+"""
+
+from collections.abc import Sequence
+
+from lightspeed_azure.errors import ProviderDataError
+from lightspeed_azure.provider_data import is_provider_data
+
+HEADER_ARGUMENTS = frozenset({"extra_headers", "default_headers"})
+"""What the clients of Llama Stack and OpenAI call headers."""
+
+
+def check_body(body: object, tokens: Sequence[str]) -> None:
+    """Refuse headers, and tokens of ours, in a body.
+
+    Args:
+        body: what would be sent as JSON.
+        tokens: what may not be in it.
+
+    Raises:
+        ProviderDataError: there is one; the text shows no value.
+    """
+    if not isinstance(body, dict | list):
+        return
+    if isinstance(body, dict) and not HEADER_ARGUMENTS.isdisjoint(body):
+        raise ProviderDataError(
+            "extra_headers= would be sent to the model inside the request's JSON body, as OGX takes "
+            "every argument for a field; pass headers as _headers={…}. Nothing was sent"
+        )
+    waiting: list[object] = [body]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            if any(is_provider_data(str(name)) for name in part):
+                raise ProviderDataError(
+                    "Provider data would be sent to the model inside the request's JSON body; "
+                    "pass it as _headers={…}. Nothing was sent"
+                )
+            waiting += part.values()
+        elif isinstance(part, list | tuple):
+            waiting += part
+        elif isinstance(part, str) and any(token in part for token in tokens):
+            raise ProviderDataError(
+                "The request's JSON body holds an Entra ID token, and would be sent to the model; "
+                "take it out: every request carries one by itself. Nothing was sent"
+            )

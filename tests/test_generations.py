@@ -1,0 +1,108 @@
+"""Which generation of the stack is in use: as configured, as installed, as the server says."""
+
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from fake_stack import serving
+
+from lightspeed_azure import InvalidConfigurationError, LlamaStackConfiguration
+from lightspeed_azure.clients.generations import GENERATIONS, LLAMA_STACK, OGX, Generation, in_use
+from lightspeed_azure.demo.processes import free_port
+
+
+class Installed:
+    """An environment in which nothing but what a test says can be imported."""
+
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        names = [name for each in GENERATIONS for name in (each.client, each.stack)]
+        for name in [each for each in sys.modules if each.partition(".")[0] in names]:
+            patch.delitem(sys.modules, name)
+        import_module("httpcore")  # httpx imports it late
+        patch.setattr(sys, "path", [str(folder)])
+
+    def add(self, *packages: str) -> None:
+        """Install a package of that name."""
+        for package in packages:
+            (self.folder / package).mkdir()
+            (self.folder / package / "__init__.py").touch()
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installed:
+    """Neither generation, at first."""
+    return Installed(tmp_path, monkeypatch)
+
+
+def library() -> LlamaStackConfiguration:
+    """Return the configuration of a stack inside the process."""
+    return LlamaStackConfiguration(
+        use_as_library_client=True, library_client_config_path=Path("run.yaml")
+    )
+
+
+@pytest.mark.parametrize("generation", GENERATIONS, ids=lambda each: each.family)
+async def test_the_one_that_is_installed_is_in_use(
+    installed: Installed, generation: Generation
+) -> None:
+    """Nobody is asked; a folder of that name, without a package in it, does not count."""
+    for each in GENERATIONS:
+        if each is not generation:
+            (installed.folder / each.stack).mkdir()
+    installed.add(generation.client, generation.stack)
+    url = f"http://127.0.0.1:{free_port()}"
+    assert await in_use(LlamaStackConfiguration(url=url)) is generation
+    assert await in_use(library()) is generation
+
+
+@pytest.mark.parametrize(
+    ("answer", "generation"),
+    [
+        ({"version": "0.7.3"}, LLAMA_STACK),
+        ({"version": "1.5.0"}, OGX),
+        ({"version": "2.0.0.dev1"}, OGX),
+        ({"version": "unknown"}, OGX),
+        ({}, OGX),
+        ([], OGX),
+    ],
+)
+async def test_the_server_says_which_client_it_needs(
+    installed: Installed, answer: object, generation: Generation
+) -> None:
+    """Where both clients are; what says nothing is taken for the newer."""
+    installed.add(*(each.client for each in GENERATIONS))
+    asked: list[str] = []
+
+    async def version(request: web.BaseRequest) -> web.StreamResponse:
+        asked.append(request.path)
+        return web.json_response(answer)
+
+    async with serving(version) as url:
+        assert await in_use(LlamaStackConfiguration(url=url)) is generation
+        assert asked == ["/v1/version"]
+        for each in GENERATIONS:
+            assert await in_use(LlamaStackConfiguration(url=url, family=each.family)) is each
+    assert asked == ["/v1/version"], "what is configured is not asked for"
+    assert await in_use(LlamaStackConfiguration(url=url)) is OGX
+
+
+@pytest.mark.parametrize("family", ["ogx", "llama-stack", None])
+async def test_what_is_not_installed_is_a_clear_error(
+    installed: Installed, family: str | None
+) -> None:
+    """It names the package, and what to install."""
+    wanted = family or "llama-stack"
+    config = LlamaStackConfiguration(url="https://stack", family=family)
+    with pytest.raises(InvalidConfigurationError, match=rf"Service mode.*\[{wanted}\]"):
+        await in_use(config)
+    with pytest.raises(InvalidConfigurationError, match=rf"Library mode.*\[{wanted}\]"):
+        await in_use(library().model_copy(update={"family": family}))
+
+
+def test_a_family_that_nobody_knows_is_a_clear_error() -> None:
+    """It names the two."""
+    with pytest.raises(InvalidConfigurationError, match="must be llama-stack or ogx"):
+        LlamaStackConfiguration(url="https://stack", family="llama")
