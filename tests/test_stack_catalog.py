@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from lightspeed_azure.clients.stack_catalog import AzureProvider, Listing, StackCatalog
+from lightspeed_azure.clients.stack_catalog import Listing, Provider, StackCatalog
 from lightspeed_azure.errors import StackUnavailableError
 
 LISTING = Listing(
@@ -14,7 +14,15 @@ LISTING = Listing(
         "azureml/phi": "azureml",
         "alias": "azure",
     },
-    azure_providers={"azure": "https://a/openai/v1", "my-aoai": None, "azure/eu": "https://eu"},
+    providers={
+        name: Provider(name, kind, base_url)
+        for name, kind, base_url in (
+            ("azure", "remote::azure", "https://a/openai/v1"),
+            ("my-aoai", "remote::azure", None),
+            ("azure/eu", "remote::azure", "https://eu"),
+            ("azureml", "remote::vllm", None),
+        )
+    },
 )
 
 
@@ -45,8 +53,8 @@ class Stack:
         ("alias", "azure"),
         ("azure/not-registered", "azure"),
         ("azure/eu/not-registered", "azure/eu"),
-        ("azureml/phi", None),
-        ("azureml/not-registered", None),
+        ("azureml/phi", "azureml"),
+        ("azureml/not-registered", "azureml"),
         ("gpt-4o", None),
         ("", None),
     ],
@@ -63,9 +71,8 @@ async def test_it_is_asked_once_for_what_it_knows() -> None:
     catalog = stack.catalog()
     await asyncio.gather(*(catalog.provider_of("azure/gpt-4o") for _ in range(50)))
     assert stack.asked == 1
-    assert await catalog.azure_providers() == tuple(
-        AzureProvider(name, url) for name, url in LISTING.azure_providers.items()
-    )
+    azure = await catalog.azure_providers()
+    assert [each.provider_id for each in azure] == ["azure", "my-aoai", "azure/eu"]
 
 
 async def test_an_unknown_model_is_asked_about_again_but_not_all_the_time() -> None:
@@ -76,7 +83,7 @@ async def test_an_unknown_model_is_asked_about_again_but_not_all_the_time() -> N
     stack.now = 10.0
     await asyncio.gather(*(catalog.provider_of("late") for _ in range(20)))
     assert stack.asked == 2
-    stack.listing = Listing({"late": "azure"}, LISTING.azure_providers)
+    stack.listing = Listing({"late": "azure"}, LISTING.providers)
     stack.now = 12.0
     found = await catalog.provider_of("late")
     assert found is not None

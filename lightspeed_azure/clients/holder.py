@@ -209,9 +209,9 @@ class AsyncLlamaStackClientHolder(metaclass=ProcessWide):
 
     def _learned(self, listing: Listing) -> None:
         """Take the endpoint over from the stack's first Azure provider, unless somebody set one."""
-        first = next(iter(listing.azure_providers.values()), None)
-        if first is not None and self.manager.azure_base_url is None:
-            self.manager.set_base_url(first)
+        first = next(iter(listing.azure_providers), None)
+        if first is not None and first.base_url and self.manager.azure_base_url is None:
+            self.manager.set_base_url(first.base_url)
 
     def _retire(self) -> None:
         """Shut the client before down once the requests that it has must have ended."""

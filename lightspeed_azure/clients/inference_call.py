@@ -189,7 +189,7 @@ class Calls:
         if model is None:
             return Call(data)
         provider = await self._catalog.provider_of(model)
-        if provider is None:
+        if provider is None or not provider.is_azure:
             return Call(data)
         identity = manager.find_identity(provider.provider_id)
         if identity is None:

@@ -1,41 +1,52 @@
-"""Ask a stack what it serves."""
+"""Ask a stack what it serves; both families answer alike."""
 
 import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
-from lightspeed_azure.clients.stack_catalog import AZURE_PROVIDER_TYPE, Listing
+from lightspeed_azure.clients.stack_catalog import Listing, Provider
 from lightspeed_azure.errors import LightspeedAzureError, StackUnavailableError
 
+type Get = Callable[[str], Awaitable[Any]]
+"""Asks the stack for a path, and returns the JSON that it answers."""
 
-async def ask(client: Any) -> Listing:
+
+async def ask(get: Get) -> Listing:
     """Ask without a token: with one the stack would ask Azure in turn.
 
     Args:
-        client: a client of the stack.
+        get: asks for a path, and raises where the answer is not 200.
 
     Raises:
         StackUnavailableError: it does not answer, or with an error.
     """
     try:
-        models, providers = await asyncio.gather(client.models.list(), client.providers.list())
+        models, providers = await asyncio.gather(get("/v1/models"), get("/v1/providers"))
+        return Listing(
+            models={
+                model["id"]: str(model["custom_metadata"]["provider_id"])
+                for model in _entries(models)
+                if (model.get("custom_metadata") or {}).get("provider_id")
+            },
+            providers={
+                entry["provider_id"]: Provider(
+                    entry["provider_id"],
+                    entry["provider_type"],
+                    (entry.get("config") or {}).get("base_url") or None,
+                )
+                for entry in _entries(providers)
+            },
+        )
     except LightspeedAzureError:
         raise
     except Exception as error:  # noqa: BLE001 - each client's errors are its own
-        status = getattr(error, "status_code", None)
+        status = getattr(error, "status_code", None) or getattr(error, "status", None)
         said = f"answered {status}" if status else f"gave no answer ({type(error).__name__})"
         raise StackUnavailableError(
-            f"Llama Stack {said} when asked for its models and providers, so nobody can tell "
+            f"The stack {said} when asked for its models and providers, so nobody can tell "
             "which models need a token; check llama_stack.url and api_key, and that it runs"
         ) from None
-    return Listing(
-        models={
-            model.id: str(model.custom_metadata["provider_id"])
-            for model in models
-            if model.custom_metadata and model.custom_metadata.get("provider_id")
-        },
-        azure_providers={
-            provider.provider_id: (provider.config or {}).get("base_url") or None
-            for provider in providers
-            if provider.provider_type == AZURE_PROVIDER_TYPE
-        },
-    )
+
+
+def _entries(answer: Any) -> Iterator[Mapping[str, Any]]:
+    yield from answer["data"]

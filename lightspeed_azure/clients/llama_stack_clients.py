@@ -52,7 +52,7 @@ def connect(config: LlamaStackConfiguration, url: str, make_calls: MakeCalls) ->
             timeout=config.timeout, transport=pinned_transport(httpx.URL(url), config.ca_bundle)
         ),
     )
-    client.calls = make_calls(functools.partial(ask, client))
+    client.calls = make_calls(functools.partial(ask, client.get_json))
     return client
 
 
@@ -73,7 +73,7 @@ async def start(run_config: Path, make_calls: MakeCalls) -> "LibraryClient":
         with contextlib.suppress(Exception):
             await client.shutdown()  # half of a stack may be up, and holds threads and files
         raise
-    client.calls = make_calls(functools.partial(ask, client))
+    client.calls = make_calls(functools.partial(ask, client.get_json))
     return client
 
 
@@ -87,6 +87,7 @@ class Carrying:
 
     calls: Calls
     carried: Any
+    get: Any
 
     async def request(self, cast_to: Any, options: Any, **stream: Any) -> Any:
         """Send a request; once more with a new token where Azure refused the first."""
@@ -99,6 +100,10 @@ class Carrying:
             stream=stream.get("stream", False),
         )
         return await call.sent_by(lambda: self.send(call, cast_to, options, stream))
+
+    async def get_json(self, path: str) -> Any:
+        """Return what the stack answers to a path."""
+        return await self.get(path, cast_to=object)
 
     async def send(self, call: Call, cast_to: Any, options: Any, stream: dict[str, Any]) -> Any:
         """Send a request once, with what the call carries at this moment."""

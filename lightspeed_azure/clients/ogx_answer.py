@@ -3,21 +3,16 @@
 `call_api` returns a response that nobody has read yet; errors are made of it later.
 """
 
-import functools
 import json
-import re
 from collections.abc import AsyncIterator, Callable
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
 from ogx_client.exceptions import ApiException
 
+from lightspeed_azure.clients.event_stream import Events
 from lightspeed_azure.clients.held_stream import HeldStream, Send
 from lightspeed_azure.clients.refusal import is_azure_refusal
-
-_END_OF_EVENT = re.compile(rb"\r\n\r\n|\n\n|\r\r")
-"""https://html.spec.whatwg.org/multipage/server-sent-events.html."""
 
 _OF_THE_WIRE = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
@@ -49,6 +44,15 @@ async def unless_refused(answer: Any) -> Any:
     return answer
 
 
+async def get_json(api: Any, path: str) -> Any:
+    """Return what OGX answers to a path; its client's own types refuse an empty list."""
+    answer = await api.call_api(*api.param_serialize("GET", path))
+    text = await answer.aread()
+    if answer.status != 200:
+        raise ApiException(http_resp=answer, body=text.decode(errors="replace"))
+    return json.loads(text)
+
+
 def held_answer(
     answer: Any, refused: Callable[[], None], send_again: Send[Any], *, may_repeat: bool
 ) -> Any:
@@ -64,64 +68,19 @@ def held_answer(
             second = error.answer
         if second.status != 200:
             raise ApiException(http_resp=second, body=(await second.aread()).decode())
-        return _Events(second.response)
+        return _events(second.response)
 
     answer.response = httpx.Response(
         response.status_code,
         headers=[item for item in response.headers.multi_items() if item[0] not in _OF_THE_WIRE],
-        stream=_HeldBytes(HeldStream(_Events(response), refused, again, may_repeat=may_repeat)),
+        stream=_HeldBytes(HeldStream(_events(response), refused, again, may_repeat=may_repeat)),
         request=response.request,
     )
     return answer
 
 
-class _Event:
-    """One server-sent event, as it came; read only where someone asks what it is."""
-
-    def __init__(self, raw: bytes) -> None:
-        self.raw = raw
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._read, name)
-
-    @functools.cached_property
-    def _read(self) -> Any:
-        data = b"\n".join(
-            line.removeprefix(b"data:")
-            for line in self.raw.splitlines()
-            if line.startswith(b"data:")
-        )
-        try:
-            return json.loads(data, object_hook=lambda fields: SimpleNamespace(**fields))
-        except (ValueError, TypeError):
-            return SimpleNamespace()
-
-
-class _Events:
-    """The events of a response."""
-
-    def __init__(self, response: httpx.Response) -> None:
-        self._response = response
-        self._events = self._split()
-
-    def __aiter__(self) -> AsyncIterator[_Event]:
-        return self._events
-
-    async def __anext__(self) -> _Event:
-        return await anext(self._events)
-
-    async def _split(self) -> AsyncIterator[_Event]:
-        buffer = b""
-        async for part in self._response.aiter_bytes():
-            buffer += part
-            while end := _END_OF_EVENT.search(buffer):
-                yield _Event(buffer[: end.end()])
-                buffer = buffer[end.end() :]
-        if buffer:
-            yield _Event(buffer)
-
-    async def close(self) -> None:
-        await self._response.aclose()
+def _events(response: httpx.Response) -> Events:
+    return Events(response.aiter_bytes(), response.aclose)
 
 
 class _HeldBytes(httpx.AsyncByteStream):

@@ -21,9 +21,9 @@ from ogx_client import ApiClient, AsyncApiClient, AsyncOgxClient
 
 from lightspeed_azure.clients.closing_errors import ClosingErrors
 from lightspeed_azure.clients.inference_call import Calls, MakeCalls
-from lightspeed_azure.clients.ogx_answer import Refused, held_answer, unless_refused
+from lightspeed_azure.clients.listing import ask
+from lightspeed_azure.clients.ogx_answer import Refused, get_json, held_answer, unless_refused
 from lightspeed_azure.clients.ogx_body import check_body
-from lightspeed_azure.clients.ogx_listing import ask
 from lightspeed_azure.clients.pinned_transport import pinned_transport
 from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.provider_data import (
@@ -56,7 +56,7 @@ def connect(config: LlamaStackConfiguration, url: str, make_calls: MakeCalls) ->
     api = AsyncApiClient(client.configuration, http_client=http)
     api.default_headers.update(client.api_client.default_headers)
     client = client.on(api)
-    client.carry(make_calls(functools.partial(ask, client)))
+    client.carry(make_calls(functools.partial(ask, functools.partial(get_json, client.api_client))))
     return client
 
 
@@ -77,7 +77,7 @@ async def start(run_config: Path, make_calls: MakeCalls) -> "LibraryClient":
         with contextlib.suppress(Exception):
             await client.shutdown()  # half of a stack may be up, and holds threads and files
         raise
-    client.carry(make_calls(functools.partial(ask, client)))
+    client.carry(make_calls(functools.partial(ask, functools.partial(get_json, client.api_client))))
     return client
 
 

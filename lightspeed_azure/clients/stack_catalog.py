@@ -1,4 +1,4 @@
-"""Which model of a stack is served by which `remote::azure` provider, as the stack itself says."""
+"""Which model of a stack is served by which provider, as the stack itself says."""
 
 import asyncio
 import logging
@@ -20,24 +20,41 @@ ANSWER_LIMIT = 10.0
 
 
 @dataclass(frozen=True, slots=True)
+class Provider:
+    """A provider of the stack.
+
+    Attributes:
+        provider_id: its name in the stack's configuration.
+        provider_type: such as `remote::azure`.
+        base_url: where its requests go; None where the configuration does not say.
+    """
+
+    provider_id: str
+    provider_type: str
+    base_url: str | None
+
+    @property
+    def is_azure(self) -> bool:
+        """Whether it takes an Entra ID token."""
+        return self.provider_type == AZURE_PROVIDER_TYPE
+
+
+@dataclass(frozen=True, slots=True)
 class Listing:
     """What a stack says of itself.
 
     Attributes:
         models: model identifier → provider_id.
-        azure_providers: provider_id → base_url (None where the configuration has none), in order.
+        providers: provider_id → provider, of every kind, in order.
     """
 
     models: Mapping[str, str]
-    azure_providers: Mapping[str, str | None]
+    providers: Mapping[str, Provider]
 
-
-@dataclass(frozen=True, slots=True)
-class AzureProvider:
-    """A `remote::azure` provider of the stack."""
-
-    provider_id: str
-    base_url: str | None
+    @property
+    def azure_providers(self) -> tuple[Provider, ...]:
+        """The `remote::azure` providers, in order."""
+        return tuple(each for each in self.providers.values() if each.is_azure)
 
 
 type Ask = Callable[[], Awaitable[Listing]]
@@ -71,8 +88,8 @@ class StackCatalog:
         self._lock = asyncio.Lock()
         self._failure: Exception | None = None
 
-    async def provider_of(self, model: str) -> AzureProvider | None:
-        """Return the Azure provider that serves a model; None when another one does.
+    async def provider_of(self, model: str) -> Provider | None:
+        """Return the provider that serves a model; None when the stack names none.
 
         Raises:
             StackUnavailableError: the stack does not answer, or not in time.
@@ -83,14 +100,12 @@ class StackCatalog:
         if not known:
             listing = await self._refreshed(listing)
             _, provider_id = _provider_id(listing, model)
-        if provider_id is None or provider_id not in listing.azure_providers:
-            return None
-        return AzureProvider(provider_id, listing.azure_providers[provider_id])
+        return None if provider_id is None else listing.providers.get(provider_id)
 
-    async def azure_providers(self) -> tuple[AzureProvider, ...]:
+    async def azure_providers(self) -> tuple[Provider, ...]:
         """Return the stack's Azure providers, in the order of its configuration."""
         listing = self._listing or await self._refreshed(None)
-        return tuple(AzureProvider(name, url) for name, url in listing.azure_providers.items())
+        return listing.azure_providers
 
     async def _refreshed(self, seen: Listing | None) -> Listing:
         failure = self._failure
@@ -109,7 +124,7 @@ class StackCatalog:
                     listing = await self._ask()
             except TimeoutError:
                 self._failure = StackUnavailableError(
-                    f"Llama Stack did not say within {ANSWER_LIMIT:.0f} s which models it serves"
+                    f"The stack did not say within {ANSWER_LIMIT:.0f} s which models it serves"
                 )
                 raise self._failure from None
             except Exception as error:
@@ -117,7 +132,10 @@ class StackCatalog:
                 raise
             self._learned(listing)
             self._listing, self._asked_at = listing, self._monotonic()
-            _logger.debug("The stack serves Azure through %s", list(listing.azure_providers))
+            _logger.debug(
+                "The stack serves Azure through %s",
+                [each.provider_id for each in listing.azure_providers],
+            )
             return listing
 
 
@@ -129,5 +147,5 @@ def _provider_id(listing: Listing, model: str) -> tuple[bool, str | None]:
     """
     if model in listing.models:
         return True, listing.models[model]
-    prefixes = [name for name in listing.azure_providers if model.startswith(f"{name}/")]
+    prefixes = [name for name in listing.providers if model.startswith(f"{name}/")]
     return (True, max(prefixes, key=len)) if prefixes else (False, None)
