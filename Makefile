@@ -1,5 +1,5 @@
 # make demo    a real Llama Stack, answering through tokens that expire; no Azure account needed
-# make test    lint, types, and all tests, on every supported Python found here
+# make test    lint, types, and all tests, on the Pythons found here, with Llama Stack and with OGX
 #
 # Needs make and Python 3.12 or newer. uv is installed into .uv-bootstrap when it is missing.
 
@@ -63,22 +63,40 @@ format: sync
 .PHONY: .venv-ogx
 .venv-ogx: .venv-ogx/bin/ogx
 
+# The tests in which nothing but the interpreter differs run once more on each other Python: what is
+# quick, and the main promise with a real stack.
+BRIEFLY := tests --ignore tests/integration --ignore tests/test_demo.py tests/integration/test_inference.py
+SELECTED := -q -m 'not soak and not azure'
+
+# Two lanes beside each other, each with servers of its own: everything on the first Python, and the
+# other Pythons and stacks. Without a process group of its own (set -m) the second ignores Ctrl-C,
+# and so would the commands that its tests interrupt.
 .PHONY: test
 test: export MAKE_TEST = 1
 test: lint .venv-ogx
-	@failed=; for version in $(found); do \
+	@others=$$(mktemp); lane=; failed=; \
+	trap 'rm -f $$others; test -z "$$lane" || kill -- -$$lane 2>/dev/null || true' EXIT; \
+	set -m; $(MAKE) --no-print-directory test-others >$$others 2>&1 & lane=$$!; set +m; \
+	echo "== Python $(firstword $(found))"; \
+	$(CURDIR)/.venv-$(firstword $(found))/bin/pytest $(SELECTED) $(ARGS) || failed=yes; \
+	wait $$lane || failed=yes; lane=; cat $$others; \
+	test -z "$$failed" || { echo "Tests failed" >&2; exit 1; }
+
+.PHONY: test-others
+test-others: sync .venv-ogx
+	@failed=; for version in $(wordlist 2,9,$(found)); do \
 	  echo "== Python $$version"; \
-	  $(CURDIR)/.venv-$$version/bin/pytest -q -m 'not soak and not azure' $(ARGS) || failed="$$failed $$version"; \
+	  $(CURDIR)/.venv-$$version/bin/pytest $(SELECTED) $(BRIEFLY) $(ARGS) || failed="$$failed $$version"; \
 	done; \
-	echo "== OGX"; $(MAKE) --no-print-directory test-ogx || failed="$$failed of-OGX"; \
-	test -z "$$failed" || { echo "Tests failed on Python$$failed" >&2; exit 1; }
+	echo "== OGX"; $(MAKE) --no-print-directory test-ogx || failed="$$failed OGX"; \
+	test -z "$$failed" || { echo "Tests failed on$$failed" >&2; exit 1; }
 
 # The integration tests again, but for those of credentials, which know nothing of the stack, and
 # those that start OGX from the other environment themselves.
 ONCE := bad_configuration canary_credentials check enriched_start rotation signing_in
 .PHONY: test-ogx
 test-ogx: .venv-ogx
-	@.venv-ogx/bin/pytest -q -m 'not soak and not azure' tests/integration \
+	@.venv-ogx/bin/pytest $(SELECTED) tests/integration \
 	  $(ONCE:%=--ignore tests/integration/test_%.py) $(ARGS)
 
 .PHONY: soak
