@@ -39,7 +39,7 @@ def check_body(body: object, tokens: Sequence[str]) -> None:
                     "Provider data would be sent to the model inside the request's JSON body; "
                     "pass it as _headers={…}. Nothing was sent"
                 )
-            waiting += part.values()
+            waiting += [*part, *part.values()]
         elif isinstance(part, list | tuple):
             waiting += part
         elif isinstance(part, str) and any(token in part for token in tokens):
