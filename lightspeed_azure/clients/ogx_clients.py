@@ -102,7 +102,7 @@ class Carrying:
         self.api_client.call_api = self._call
         for part in vars(self).values():
             if type(part).__module__.startswith(_RESOURCES):
-                part.__class__ = checked(type(part))
+                part.__class__ = checked(part.__class__)
 
     def on(self, api: Any) -> Self:
         """Return a copy whose every part speaks through another `api_client`."""

@@ -14,7 +14,6 @@ from entra_material import Certificate
 from fake_stack import BASE_URL, COMPLETION, headers_of, serving, stack
 from families import FAMILY
 from integration_support import MODEL, RUN_CONFIG, ask, ask_streaming, entra_block, two_providers
-
 from ogx_client.api.chat_completions_api import AsyncChatCompletionsApi
 
 from lightspeed_azure import (
