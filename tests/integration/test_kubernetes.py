@@ -1,5 +1,7 @@
 """What the manifests start, started here: the same files, commands and variables, real programs."""
 
+import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -21,6 +23,9 @@ from lightspeed_azure.demo.processes import free_port, server
 from lightspeed_azure.emulators import Emulators
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+
+PROXY = bool(importlib.util.find_spec("lightspeed_azure.gateway"))
+"""Whether the package has `lightspeed-azure proxy`."""
 
 KEYS = ("openai", "gemini", "bedrock", "generic")  # anthropic's needs a package of its own
 
@@ -127,10 +132,68 @@ async def test_the_enriched_file_starts_a_stack_and_the_other_does_not(
         await holder.close()
         async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
             served = (await client.get(f"{url}/v1/providers")).json()["data"]
+            if PROXY:
+                await through_the_proxy(text, url, volumes, emulators, client)
     manager.close()
-    assert emulators.azure.requests.accepted == 1
+    assert emulators.azure.requests.accepted == (2 if PROXY else 1)
     names = {each["provider_id"] for each in served if each["api"] == "inference"}
     assert names == {"azure", *KEYS}
+
+
+async def through_the_proxy(
+    text: str,
+    stack: str,
+    volumes: dict[str, str],
+    emulators: Emulators,
+    client: httpx.AsyncClient,
+) -> None:
+    """Start the proxy's container, ask what its probes ask, and a question as a client does."""
+    home = Path(volumes["/etc/lightspeed-azure"])
+    application = emulators.entra.application
+    (home / "client_secret").write_text(application.client_secret.get_secret_value())
+    (home / "api_keys").write_text("a-key-of-a-client-that-is-long-enough\n")
+    ports = {"http": free_port(), "admin": free_port()}
+    proxy = container(text, "llm-proxy", "proxy")
+    program, *arguments = proxy["command"]
+    found = environment(text, "llm-proxy", "proxy") | {
+        "PATH": os.environ["PATH"],
+        "LLAMA_STACK_URL": stack,
+        "API_KEYS_FILE": str(home / "api_keys"),
+        "AZURE_CLIENT_SECRET_PATH": str(home / "client_secret"),
+        "AZURE_AUTHORITY_HOST": emulators.entra.authority,
+        "AZURE_AUTHORITY_CA_BUNDLE": str(emulators.ca_bundle),
+    }
+    own = [f"--port={ports['http']}", f"--admin-port={ports['admin']}"]
+    start, *others = (
+        proxy[probe]["httpGet"] for probe in ("startupProbe", "readinessProbe", "livenessProbe")
+    )
+    async with server(
+        [
+            str(Path(sys.executable).with_name(program)),
+            *(_moved(a, volumes) for a in arguments),
+            *own,
+        ],
+        health=f"http://127.0.0.1:{ports[start['port']]}{start['path']}",
+        folder=home,
+        environment=found,
+        log=home / "proxy.log",
+    ):
+        for probe in others:
+            answer = await client.get(f"http://127.0.0.1:{ports[probe['port']]}{probe['path']}")
+            assert answer.status_code == 200, answer.text
+        url = f"http://127.0.0.1:{ports['http']}"
+        told = json.loads(one(text, "ConfigMap", "llm-proxy-client")["data"]["config.json"])
+        question = {"role": "user", "content": "Who calls?"}
+        body = {"model": told["model"], "messages": [question]}
+        refused = await client.post(f"{url}/v1/chat/completions", json=body)
+        assert refused.status_code == 401
+        key = {"Authorization": "Bearer a-key-of-a-client-that-is-long-enough"}
+        answer = await client.post(f"{url}/v1/chat/completions", json=body, headers=key)
+        assert answer.status_code == 200, answer.text
+        assert "Who calls?" in answer.text
+        config = (await client.get(f"{url}/client-config", headers=key)).json()
+        assert config["model"] == told["model"]
+        assert config["base_url"] == f"{told['url']}/v1"
 
 
 def test_the_proxys_configuration_is_read(
