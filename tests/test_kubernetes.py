@@ -1,5 +1,6 @@
 """The manifests of examples/kubernetes, rendered by kustomize: valid, restricted, and all of a piece."""
 
+import importlib.util
 import json
 import re
 from pathlib import Path
@@ -328,7 +329,13 @@ def test_key_variables_follow_from_the_providers(combined: dict[str, str]) -> No
     assert keys == {f"{each.upper()}_API_KEY" for each in PROVIDERS}
     naming = pytest.importorskip("lightspeed_azure.resolution.environment_names")
     assert keys == {naming.environment_name(each) for each in PROVIDERS}
-    assert naming.environment_name("azure-openai") == "AZURE_OPENAI_API_KEY"
+    spec = importlib.util.spec_from_file_location("verify", KUBERNETES / "verify.py")
+    assert spec is not None
+    assert spec.loader is not None
+    verifying = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(verifying)
+    for name in ("azure-openai", "a.b--c", "9-lives", "Azure_OpenAI"):
+        assert verifying.environment_name(name) == naming.environment_name(name)
 
 
 def test_configuration_rolls_pods_and_rotation_does_not(tmp_path: Path) -> None:

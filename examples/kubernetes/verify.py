@@ -77,7 +77,8 @@ def base_name(each: Object) -> str:
 
 def environment_name(service: str) -> str:
     """Return the variable that a service's key is in: `azure-openai` → `AZURE_OPENAI_API_KEY`."""
-    return re.sub(r"[^A-Z0-9]+", "_", service.upper()).strip("_") + "_API_KEY"
+    text = re.sub(r"[^A-Z0-9]", "_", service.upper())
+    return f"{'_' if text[:1].isdigit() else ''}{text}_API_KEY"
 
 
 def images(rendered: Rendered) -> Iterator[str]:

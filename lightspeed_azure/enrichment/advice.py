@@ -148,8 +148,7 @@ def _of_key(
 
 def _of_models(tree: Mapping[str, Any], azure: Sequence[AzureProvider]) -> Iterator[Note]:
     served = {
-        resolved(with_environment(model.get("provider_id")))
-        for _, model in registered_models(tree)
+        resolved(with_environment(model.get("provider_id"))) for _, model in registered_models(tree)
     }
     if "" in served:  # the only provider serves it
         return
