@@ -31,14 +31,17 @@ if TYPE_CHECKING:
     from lightspeed_azure.enrichment import enrich_azure_entra_id_inference, generate_configuration
     from lightspeed_azure.errors import (
         CredentialRejectedError,
+        CredentialResolutionError,
         InvalidConfigurationError,
         LightspeedAzureError,
         ProviderDataError,
+        ResolverUnavailableError,
         StackUnavailableError,
         TokenError,
         TokenUnavailableError,
     )
     from lightspeed_azure.manager import AzureEntraIDManager
+    from lightspeed_azure.resolution import extensible, get_api_key, resolve_credential
 
 __all__ = [
     "AsyncLlamaStackClientHolder",
@@ -47,16 +50,21 @@ __all__ = [
     "AzureEntraIdConfiguration",
     "Configuration",
     "CredentialRejectedError",
+    "CredentialResolutionError",
     "InvalidConfigurationError",
     "LightspeedAzureError",
     "LlamaStackConfiguration",
     "ProviderDataError",
+    "ResolverUnavailableError",
     "StackUnavailableError",
     "TokenError",
     "TokenUnavailableError",
     "enrich_azure_entra_id_inference",
+    "extensible",
     "generate_configuration",
+    "get_api_key",
     "load_configuration",
+    "resolve_credential",
 ]
 
 _HOMES = {
@@ -70,14 +78,17 @@ _HOMES = {
     "enrichment": ("enrich_azure_entra_id_inference", "generate_configuration"),
     "errors": (
         "CredentialRejectedError",
+        "CredentialResolutionError",
         "InvalidConfigurationError",
         "LightspeedAzureError",
         "ProviderDataError",
+        "ResolverUnavailableError",
         "StackUnavailableError",
         "TokenError",
         "TokenUnavailableError",
     ),
     "manager": ("AzureEntraIDManager",),
+    "resolution": ("extensible", "get_api_key", "resolve_credential"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -63,6 +63,15 @@ def check_files(block: Block) -> Iterator[Problem]:
         fault = _fault(library, b"")
         if fault:
             yield Problem(("library_client_config_path",), fault)
+    token = getattr(block, "token_path", None)
+    if token:
+        fault = _fault(token, b"")
+        if fault:
+            yield Problem(("token_path",), fault)
+    options = getattr(block, "options", None)
+    if isinstance(options, Block):  # of a resolver
+        for problem in check_files(options):
+            yield Problem(("options", *problem.key), problem.text)
 
 
 def _fault(path: Path, contained: bytes) -> str:
