@@ -155,8 +155,9 @@ class ResolverUnavailableError(LightspeedAzureError):
     resolver only the class is shown.
 
     Attributes:
-        retry_after: seconds for which the resolver is not to be asked, or None.
-        down: whether the service behind is down, which counts for the breaker.
+        retry_after: seconds for which not to ask again, or None.
+        down: whether what is behind the resolver is down, which counts for its breaker; else it is
+            this one question that cannot be answered.
     """
 
     def __init__(

@@ -18,7 +18,6 @@ from lightspeed_azure.config.values import (
     scope_name,
 )
 
-
 _NAME = "{provider_id}-{field}"
 
 

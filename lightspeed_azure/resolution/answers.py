@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
 
+from lightspeed_azure.resolution.fault import Fault
 from lightspeed_azure.resolution.question import Answer, Ask, Pass
 
 MOST = 1024
@@ -33,6 +34,7 @@ class Answers:
         self._ttl = ttl
         self._stale = stale_if_error
         self._kept: OrderedDict[Hashable, Kept] = OrderedDict()
+        self._refused: OrderedDict[Hashable, tuple[Fault, float]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -54,6 +56,7 @@ class Answers:
 
     def keep(self, key: Hashable, said: Answer | Ask | Pass, asked_at: float) -> None:
         """Keep what was said, unless it was asked before what is kept."""
+        self._refused.pop(key, None)
         before = self._kept.get(key)
         if before is not None and before.asked_at > asked_at:
             return
@@ -68,6 +71,17 @@ class Answers:
         while len(self._kept) > MOST:
             self._kept.popitem(last=False)
 
+    def refuse(self, key: Hashable, fault: Fault, until: float) -> None:
+        """Give this fault for the question until then, without asking."""
+        self._refused[key] = (fault, until)
+        while len(self._refused) > MOST:
+            self._refused.popitem(last=False)
+
+    def refused(self, key: Hashable, now: float) -> Fault | None:
+        """Return why this question is not worth asking just now."""
+        fault, until = self._refused.get(key, (None, 0.0))
+        return fault if now < until else None
+
     def oldest(self, now: float) -> float | None:
         """Return the seconds since the oldest one was asked for, None when none is kept."""
         return max((now - kept.asked_at for kept in self._kept.values()), default=None)
@@ -75,3 +89,4 @@ class Answers:
     def clear(self) -> None:
         """Forget all."""
         self._kept.clear()
+        self._refused.clear()

@@ -18,7 +18,7 @@ class Breaker:
 
     Args:
         failures: how many in a row open it.
-        rest: seconds that it stays open; a service's own Retry-After counts when it is longer.
+        rest: seconds that it stays open, unless the service says so itself with Retry-After.
     """
 
     def __init__(self, *, failures: int, rest: float) -> None:
@@ -49,7 +49,6 @@ class Breaker:
         was_closed = self.state == "closed"
         if was_closed and self._failures < self._most and retry_after is None:
             return False
-        asked = min(retry_after or 0.0, LONGEST_REST)
-        self._until = now + max(self._rest, asked)
+        self._until = now + (self._rest if retry_after is None else min(retry_after, LONGEST_REST))
         self.state = "open"
         return was_closed

@@ -2,7 +2,11 @@
 
 from dataclasses import dataclass
 
-from lightspeed_azure.errors import CredentialResolutionError, ResolverUnavailableError
+from lightspeed_azure.errors import (
+    CredentialResolutionError,
+    LightspeedAzureError,
+    ResolverUnavailableError,
+)
 from lightspeed_azure.resolution.question import Question
 
 
@@ -14,7 +18,8 @@ class Fault:
         reason: one word, for metrics.
         text: a clause that follows the resolver's name.
         down: whether it says that what is behind the resolver is down; a bad value does not.
-        retry_after: seconds for which not to ask, when somebody said so.
+        retry_after: seconds for which not to ask, when somebody said so: the resolver, or, when
+            nothing is down, this question alone.
     """
 
     reason: str
@@ -41,8 +46,8 @@ def of_exception(error: BaseException) -> Fault:
     """Return the fault for what a resolver raised; of a foreign exception the class alone."""
     if isinstance(error, ResolverUnavailableError):
         return Fault("unavailable", f"says: {error}", error.down, error.retry_after)
-    if isinstance(error, CredentialResolutionError):  # of a question that it asked itself
-        return Fault("raised", f"failed, for {error}", True, error.retry_after)
+    if isinstance(error, LightspeedAzureError):  # whose text holds no secret either
+        return Fault("raised", f"failed: {error}", True, getattr(error, "retry_after", None))
     text = f"raised {type(error).__name__}; look into its own log, or set on_error: fallback"
     return Fault("raised", text, True)
 

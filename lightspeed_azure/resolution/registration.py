@@ -148,6 +148,9 @@ class Registration:
             key = question.key if step == "before" else None
             breaker = self._breakers[step]
             flight = self._flights.get(key) if key is not None else None
+            refused = self._answers.refused(key, self._now()) if key is not None else None
+            if flight is None and refused is not None:
+                return refused
             if flight is None:
                 admitted = breaker.admits(self._now())
                 if admitted is None:
@@ -210,9 +213,11 @@ class Registration:
                 del self._flights[key]
             changed = self._counts.settled(reply)
             breaker, opened = self._breakers[step], False
-            if isinstance(reply, Fault) and (reply.down or reply.retry_after is not None):
+            if isinstance(reply, Fault) and reply.down:
                 opened = breaker.failed(self._now(), reply.retry_after)
             else:
+                if isinstance(reply, Fault) and reply.retry_after and key is not None:
+                    self._answers.refuse(key, reply, self._now() + reply.retry_after)
                 breaker.succeeded()
         self._tell(reply, changed=changed, opened=opened)
         flight.land(reply)
