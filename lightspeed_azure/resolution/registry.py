@@ -9,6 +9,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Self
 
 from lightspeed_azure.config import AzureEntraIdConfiguration
@@ -21,6 +22,14 @@ from lightspeed_azure.resolution.point import chains_changed, name_of
 from lightspeed_azure.resolution.registration import Registration
 from lightspeed_azure.resolution.settings import CREDENTIAL_FUNCTIONS, Settings
 from lightspeed_azure.resolution.status import ResolverStatus
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Layer:
+    """What somebody configured; the last one counts."""
+
+    blocks: tuple[CredentialResolverConfiguration, ...] = ()
+    identities: tuple[AzureEntraIdConfiguration, ...] = ()
 
 
 class ResolverRegistry:
@@ -44,7 +53,7 @@ class ResolverRegistry:
         self._plug_ins: list[Registration] = []
         self._configured: list[Registration] = []
         self._runtime: list[Registration] = []
-        self._blocks: tuple[CredentialResolverConfiguration, ...] = ()
+        self._layers: list[_Layer] = [_Layer()]
         self._numbers = itertools.count(2)
         _registries.add(self)
 
@@ -68,16 +77,12 @@ class ResolverRegistry:
 
     def chain(self, function: str) -> tuple[Registration, ...]:
         """Return the resolvers that step into a function, in their order."""
-        with self._lock:
-            every = [*self._plug_ins, *self._configured, *self._runtime]
-        mine = [each for each in every if function in each.settings.functions]
-        return tuple(sorted(mine, key=lambda each: each.settings.order))
+        mine = [each for each in self._every() if function in each.settings.functions]
+        return tuple(sorted(mine, key=_order))
 
     def status(self) -> tuple[ResolverStatus, ...]:
         """Return a snapshot of every resolver; it holds no key."""
-        with self._lock:
-            every = [*self._plug_ins, *self._configured, *self._runtime]
-        return tuple(each.status() for each in sorted(every, key=lambda each: each.settings.order))
+        return tuple(each.status() for each in sorted(self._every(), key=_order))
 
     # -- registering -------------------------------------------------------------------------
 
@@ -137,10 +142,32 @@ class ResolverRegistry:
         Raises:
             InvalidConfigurationError: there is no resolver of such a name; those before stay.
         """
-        blocks = tuple(blocks)
+        layer = _Layer(tuple(blocks), tuple(identities))
         with self._lock:
-            self.discovered()
-            found = self._found or {}
+            self._install([layer, *self._layers[1:]])
+
+    @contextmanager
+    def configured(
+        self,
+        blocks: Iterable[CredentialResolverConfiguration],
+        identities: Sequence[AzureEntraIdConfiguration] = (),
+    ) -> Iterator[None]:
+        """Let these be what is configured until the block ends; blocks may overlap in any way."""
+        layer = _Layer(tuple(blocks), tuple(identities))
+        with self._lock:
+            self._install([*self._layers, layer])
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._install([each for each in self._layers if each is not layer])
+
+    def _install(self, layers: "list[_Layer]") -> None:
+        """Register what the last layer says, if another one said it until now."""
+        self.discovered()
+        found = self._found or {}
+        if layers[-1] is not self._layers[-1]:
+            blocks, identities = layers[-1].blocks, layers[-1].identities
             made = [
                 Registration(
                     Settings.of(block), factories.loader(block, found, identities), self._with
@@ -149,35 +176,26 @@ class ResolverRegistry:
                 if block.enabled
             ]
             gone = [*self._plug_ins, *self._configured]
-            self._blocks, self._configured = blocks, made
-            self._plug_ins = self._of_plug_ins(found)
-            self._publish()
-        for each in gone:
-            each.close()
-
-    @contextmanager
-    def configured(
-        self,
-        blocks: Iterable[CredentialResolverConfiguration],
-        identities: Sequence[AzureEntraIdConfiguration] = (),
-    ) -> Iterator[None]:
-        """Let these be what is configured until the block ends."""
-        before = self._blocks
-        self.configure(blocks, identities)
-        try:
-            yield
-        finally:
-            self.configure(before)
+            self._configured = made
+            self._plug_ins = self._of_plug_ins(found, blocks)
+            for each in gone:
+                each.close()
+        self._layers = layers
+        self._publish()
 
     def drop_the_parents(self) -> None:
         """Drop what a fork leaves behind in the child: locks and threads."""
         self._lock = threading.RLock()
-        for each in [*self._plug_ins, *self._configured, *self._runtime]:
+        for each in self._every():
             each.drop_the_parents()
 
-    def _of_plug_ins(self, found: dict[str, EntryPoint]) -> list[Registration]:
+    def _of_plug_ins(
+        self,
+        found: dict[str, EntryPoint],
+        blocks: tuple[CredentialResolverConfiguration, ...] = (),
+    ) -> list[Registration]:
         """Return the plug-ins that no block speaks of, in the order of their names."""
-        named = {block.kind for block in self._blocks}
+        named = {block.kind for block in blocks}
         return [
             Registration(
                 Settings(name=name, source="entry point"),
@@ -205,8 +223,15 @@ class ResolverRegistry:
         return name if name not in self._names() else f"{name}-{next(self._numbers)}"
 
     def _names(self) -> set[str]:
-        every = [*self._plug_ins, *self._configured, *self._runtime]
-        return {each.settings.name for each in every}
+        return {each.settings.name for each in self._every()}
+
+    def _every(self) -> list[Registration]:
+        with self._lock:
+            return [*self._plug_ins, *self._configured, *self._runtime]
+
+
+def _order(registration: Registration) -> int:
+    return registration.settings.order
 
 
 _registries: "weakref.WeakSet[ResolverRegistry]" = weakref.WeakSet()
