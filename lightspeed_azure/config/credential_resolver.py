@@ -52,6 +52,12 @@ def _whole(value: Any) -> Any:
     return value
 
 
+def _count(value: Any) -> Any:
+    if _whole(value) < 1:
+        raise ValueError("must be 1 or more")
+    return value
+
+
 def _long(value: Any) -> Any:
     if isinstance(value := seconds(value), int | float) and not 0 <= value <= 86400:
         raise ValueError("must be 0 to 86400 seconds")
@@ -87,7 +93,7 @@ class CredentialResolverConfiguration(Block):
     on_error: Annotated[OnError, BeforeValidator(_on_error)] = "fallback"
     ttl: Annotated[float | None, BeforeValidator(_long)] = None
     stale_if_error: Annotated[float | None, BeforeValidator(_long)] = None
-    failures: Annotated[int, BeforeValidator(_whole), Field(ge=1)] = 3
+    failures: Annotated[int, BeforeValidator(_count)] = 3
     rest: Annotated[float, BeforeValidator(_long)] = 30.0
     options: Annotated[Any, BeforeValidator(_options), Field(repr=False, exclude=True)] = Unshown()
 

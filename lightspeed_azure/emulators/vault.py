@@ -48,6 +48,7 @@ class VaultEmulator:
         endpoint: "https://localhost:PORT".
         namespace: what ``X-Vault-Namespace`` must say; "" for the root namespace.
         sealed: whether it answers 503 to everything.
+        active_node: where a standby node that does not forward sends its clients; "" for none.
         mount: where the engine is mounted.
         token_ttl: seconds that the token of a login lives.
         service_accounts: the role that each Kubernetes token may log in with.
@@ -71,6 +72,7 @@ class VaultEmulator:
         with self._lock:
             self.namespace = ""
             self.sealed = False
+            self.active_node = ""
             self.mount = "secret"
             self.token_ttl = 3600.0
             self.service_accounts: dict[str, str] = {}
@@ -164,6 +166,8 @@ class VaultEmulator:
     def _judged(self, kind: str, request: Request) -> Answer:
         if self.sealed:
             return _errors(503, "Vault is sealed")
+        if self.active_node:
+            return Answer(307, headers={"Location": f"{self.active_node}{request.path}"})
         if request.headers.get("x-vault-namespace", "").strip("/") != self.namespace.strip("/"):
             return _errors(404, "no handler for route. route entry not found.")
         if kind == "login":
@@ -234,13 +238,11 @@ class VaultEmulator:
 def _data(data: object, *, auth: object = None, status: int = 200) -> Answer:
     body = {"request_id": str(uuid.uuid4()), "lease_id": "", "renewable": False, "data": data}
     body |= {"lease_duration": 0, "wrap_info": None, "warnings": None, "auth": auth}
-    answer = Answer.of(body, status=status)
-    return Answer(answer.status, answer.body, _JSON)
+    return Answer(status, Answer.of(body).body, _JSON)
 
 
 def _errors(status: int, *texts: str) -> Answer:
-    answer = Answer.of({"errors": list(texts)}, status=status)
-    return Answer(answer.status, answer.body, _JSON)
+    return Answer(status, Answer.of({"errors": list(texts)}).body, _JSON)
 
 
 def _time(seconds: float) -> str:

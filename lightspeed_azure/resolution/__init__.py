@@ -28,10 +28,11 @@ from lightspeed_azure.resolution.api_key import (
     is_key_field,
     resolve_credential,
 )
+from lightspeed_azure.resolution.current import current, standing_in
 from lightspeed_azure.resolution.point import extensible
 from lightspeed_azure.resolution.question import PASS, Answer, Ask, Failure, Outcome, Question
 from lightspeed_azure.resolution.registration import Registration
-from lightspeed_azure.resolution.registry import ResolverRegistry, current, standing_in
+from lightspeed_azure.resolution.registry import ResolverRegistry
 from lightspeed_azure.resolution.status import ResolverStatus
 
 __all__ = [

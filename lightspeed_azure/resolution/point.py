@@ -159,18 +159,21 @@ def name_of(function: Any, name: str = "") -> str:
         raise TypeError("a function is needed, or its name") from None
 
 
-def chains_changed(chains: Callable[[str], tuple[Registration, ...]] | None) -> None:
-    """Tell all functions their resolvers; None: each is to ask at its next call."""
-    with _lock:
-        points = list(_points)
-    found = {point: UNKNOWN if chains is None else chains(point.name) for point in points}
+def chains_changed() -> None:
+    """Let each function ask the registry at its next call."""
     with _lock:
         _changes[0] += 1
-        for point, chain in found.items():
-            point.chain = chain
+        for point in list(_points):
+            point.chain = UNKNOWN
+
+
+def drop_the_parents() -> None:
+    """Drop what a fork leaves behind in the child: a lock that another thread held."""
+    global _lock  # noqa: PLW0603 - there is one for all functions
+    _lock = threading.Lock()
 
 
 def _registry() -> Any:
-    from lightspeed_azure.resolution import registry  # noqa: PLC0415 - it knows the points, too
+    from lightspeed_azure.resolution.current import current  # noqa: PLC0415 - it knows the points
 
-    return registry.current()
+    return current()

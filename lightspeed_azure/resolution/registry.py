@@ -18,7 +18,7 @@ from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.resolution import factories
 from lightspeed_azure.resolution.collaborators import Collaborators
 from lightspeed_azure.resolution.factories import EntryPoint, installed
-from lightspeed_azure.resolution.point import chains_changed, name_of
+from lightspeed_azure.resolution.point import chains_changed, drop_the_parents, name_of
 from lightspeed_azure.resolution.registration import Registration
 from lightspeed_azure.resolution.settings import CREDENTIAL_FUNCTIONS, Settings
 from lightspeed_azure.resolution.status import ResolverStatus
@@ -118,13 +118,13 @@ class ResolverRegistry:
             registration = Registration(made, lambda: resolver, self._with)
             registration.runner.adopt(resolver)
             self._runtime.append(registration)
-            self._publish()
+            chains_changed()
         try:
             yield registration
         finally:
             with self._lock:
                 self._runtime.remove(registration)
-                self._publish()
+                chains_changed()
             registration.close()
 
     def configure(
@@ -181,7 +181,7 @@ class ResolverRegistry:
             for each in gone:
                 each.close()
         self._layers = layers
-        self._publish()
+        chains_changed()
 
     def drop_the_parents(self) -> None:
         """Drop what a fork leaves behind in the child: locks and threads."""
@@ -205,10 +205,6 @@ class ResolverRegistry:
             for name, point in sorted(found.items())
             if name not in named
         ]
-
-    def _publish(self) -> None:
-        if current() is self:
-            chains_changed(self.chain if self._found is not None else None)
 
     def _free_name(self, name: str) -> str:
         if name in self._names():
@@ -235,28 +231,10 @@ def _order(registration: Registration) -> int:
 
 
 _registries: "weakref.WeakSet[ResolverRegistry]" = weakref.WeakSet()
-_process_wide = ResolverRegistry()
-_standing_in: list[ResolverRegistry] = []
-
-
-def current() -> ResolverRegistry:
-    """Return the registry of the process, or the one that stands in for it."""
-    return _standing_in[-1] if _standing_in else _process_wide
-
-
-@contextmanager
-def standing_in(registry: ResolverRegistry) -> Iterator[ResolverRegistry]:
-    """Let this be the registry of the process until the block ends, as tests do."""
-    _standing_in.append(registry)
-    chains_changed(None)
-    try:
-        yield registry
-    finally:
-        _standing_in.remove(registry)
-        chains_changed(None)
 
 
 def _after_fork() -> None:
+    drop_the_parents()
     for registry in list(_registries):
         registry.drop_the_parents()
 

@@ -10,7 +10,7 @@ from lightspeed_azure.token_cache.cache import Token, TokenCache
 class EntraCredential:
     """An azure-core `TokenCredential` for one scope, with our token cache behind it.
 
-    It gives no token for another scope, whatever a service asks for in its challenge.
+    Its tokens are for that scope, whatever a service asks for in its challenge.
 
     Args:
         identity: how to sign in.
@@ -30,16 +30,13 @@ class EntraCredential:
         """Return azure-core's `AccessToken`; may wait, at most the identity's `deadline`.
 
         Args:
-            scopes: must be the one scope.
-            **options: of the challenge (tenant, claims); an application has one tenant.
+            scopes: of the challenge, which does not choose.
+            **options: of the challenge (tenant, claims), likewise.
 
         Raises:
-            ValueError: another scope is asked for.
             TokenError: no token can be had.
         """
-        del options
-        if scopes != (self.scope,):
-            raise ValueError(f"a token for another scope than {self.scope} is asked for")
+        del scopes, options
         from azure.core.credentials import AccessToken  # noqa: PLC0415 - 0.2 s
 
         self._last = self._cache.get()

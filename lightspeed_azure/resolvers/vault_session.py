@@ -22,6 +22,8 @@ _LOG = logging.getLogger("lightspeed_azure.resolvers.vault")
 _LEAST_LEFT = 5.0
 """Seconds of life that a token needs to be used."""
 
+_NOT_VAULT = "what answers does not speak as Vault does; does url lead to its active node?"
+
 
 class Refused(Exception):  # noqa: N818 - not an error for anyone outside these files
     """Vault answers 403: the token has ended, or its policy does not allow this.
@@ -216,7 +218,7 @@ def _explained(token: _Token | None = None) -> Iterator[None]:
     except requests.exceptions.RequestException as fault:
         error = ResolverUnavailableError(_of_transport(type(fault), requests.exceptions))
     except (KeyError, TypeError, ValueError):
-        error = ResolverUnavailableError("Vault answers with something else than its protocol says")
+        error = ResolverUnavailableError(_NOT_VAULT)
     else:
         return
     raise error from None
