@@ -125,10 +125,10 @@ def test_what_goes_wrong_is_said_in_words(
     emu: Emulators,
     make: Make,
     prepare: Callable[[Emulators], object],
-    says: str,
-    down: bool,
+    expected: tuple[str, bool],
 ) -> None:
     """With its cure; only what is down counts for the breaker."""
+    says, down = expected
     emu.key_vault.write("openai-openai-api-key", "of-key-vault")
     resolver = make()
     prepare(emu)
