@@ -110,11 +110,18 @@ def _look_up(service: str) -> SecretStr | None:
     path = os.environ.get(f"{name}_FILE")
     if path:
         return _key(_file(name, path).read(), f"{name}_FILE")
-    for source, where in ((os.environ, name), (_dotenv, f"{_dotenv.path}: {name}")):
-        text = SecretStr(source.get(name) or "")
-        if text.get_secret_value().strip():
-            return _key(SecretStr(text.get_secret_value().strip()), where)
-    return None
+    text, where = _variable(name), name
+    if not text.get_secret_value():
+        text, where = _line(name), f"{_dotenv.path}: {name}"
+    return _key(text, where) if text.get_secret_value() else None
+
+
+def _variable(name: str) -> SecretStr:
+    return SecretStr((os.environ.get(name) or "").strip())
+
+
+def _line(name: str) -> SecretStr:
+    return SecretStr((_dotenv.get(name) or "").strip())
 
 
 def _remember(service: str, name: str) -> None:

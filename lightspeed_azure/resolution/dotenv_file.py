@@ -8,6 +8,8 @@ import io
 import threading
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from lightspeed_azure.errors import InvalidConfigurationError
 
 _LARGEST = 1 << 20
@@ -25,7 +27,7 @@ class DotenvFile:
         self.path = Path(path)
         self._lock = threading.Lock()  # guards the next two
         self._content = b""
-        self._values: dict[str, str | None] = {}
+        self._values: dict[str, SecretStr] = {}
 
     def __repr__(self) -> str:
         return f"DotenvFile({str(self.path)!r})"
@@ -36,39 +38,43 @@ class DotenvFile:
         Raises:
             InvalidConfigurationError: there is a file that cannot be read.
         """
-        content = self._read()
+        value, fault = self._look_up(name)
+        if fault:
+            raise InvalidConfigurationError(f"{self.path.absolute()}: {fault}")
+        return value.get_secret_value() if value else None
+
+    def _look_up(self, name: str) -> tuple[SecretStr | None, str]:
+        """Return the value, or what is wrong: no frame that raises has the content at hand."""
+        content, fault = self._read()
+        if fault:
+            return None, fault
         with self._lock:
             if content != self._content:
-                self._values = _parsed(content, self.path)
-                self._content = content
-            return self._values.get(name)
+                values = _parsed(content)
+                if values is None:
+                    return None, "is not text in UTF-8; write it as that"
+                self._values, self._content = values, content
+            return self._values.get(name), ""
 
-    def _read(self) -> bytes:
+    def _read(self) -> tuple[bytes, str]:
         try:
             with self.path.open("rb") as file:
                 content = file.read(_LARGEST + 1)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            return b""
+            return b"", ""
         except OSError as error:
-            fault = f"cannot be read ({error.strerror}); check its rights, or remove it"
-        else:
-            if len(content) <= _LARGEST:
-                return content
-            fault = "is larger than 1 MiB; name there only what belongs into the environment"
-        raise InvalidConfigurationError(f"{self.path.absolute()}: {fault}")
+            return b"", f"cannot be read ({error.strerror}); check its rights, or remove it"
+        if len(content) > _LARGEST:
+            return b"", "is larger than 1 MiB; name there only what belongs into the environment"
+        return content, ""
 
 
-def _parsed(content: bytes, path: Path) -> dict[str, str | None]:
+def _parsed(content: bytes) -> dict[str, SecretStr] | None:
     from dotenv import dotenv_values  # noqa: PLC0415 - only where there is such a file
 
-    if not content:
-        return {}
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        text = ""
-    if not text:
-        raise InvalidConfigurationError(
-            f"{path.absolute()}: is not text in UTF-8; write it as that"
-        )
-    return dict(dotenv_values(stream=io.StringIO(text), interpolate=False))
+        return None
+    values = dotenv_values(stream=io.StringIO(text), interpolate=False)
+    return {name: SecretStr(value) for name, value in values.items() if value is not None}
