@@ -214,6 +214,20 @@ def test_what_the_service_says_of_its_rest_counts(hook: Hook, vault: Vault) -> N
         assert key() == "openai-3"
 
 
+@pytest.mark.parametrize("nonsense", [float("nan"), float("inf"), -1, "soon"])
+def test_no_number_leaves_it_alone_for_ever(hook: Hook, vault: Vault, nonsense: Any) -> None:
+    """Neither as Retry-After nor as `ttl`."""
+    vault.error = ResolverUnavailableError("busy", retry_after=nonsense)
+    with hook.registered(vault, failures=1, rest=30, on_error="fail"):
+        with pytest.raises(CredentialResolutionError):
+            key()
+        hook.scheduler.advance(31)
+        vault.error, vault.answer = None, Answer("once", ttl=float("nan"))
+        assert key() == "once"
+        vault.answer = None
+        assert key() == "openai-3"
+
+
 def test_a_refused_question_rests_alone(hook: Hook, vault: Vault) -> None:
     """What is refused is not asked again for a while; other questions are."""
     vault.error = ResolverUnavailableError("forbidden", down=False, retry_after=10)

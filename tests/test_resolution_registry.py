@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 from resolving import Hook, hook_fixture
 
 from lightspeed_azure.config import Configuration, configuration_from_mapping, load_configuration
 from lightspeed_azure.errors import CredentialResolutionError, InvalidConfigurationError
+from lightspeed_azure.fastapi import lifespan
 from lightspeed_azure.resolution import (
     PASS,
     Answer,
@@ -280,3 +283,22 @@ def test_no_secret_of_a_block_is_shown() -> None:
     for block in blocks:
         assert secret not in f"{block!r} {block} {block.model_dump()} {block.model_dump_json()}"
         assert secret not in repr(block.options)
+
+
+def test_an_application_brings_its_resolvers(tmp_path: Path, monkeypatch: Any) -> None:
+    """They are configured while its lifespan runs, whether the stack is there or not."""
+    (tmp_path / "an_apps_safe.py").write_text(
+        "from lightspeed_azure.resolution import Answer\n"
+        "def safe(question): return Answer('of-the-app')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    config = {
+        "llama_stack": {"url": "http://127.0.0.1:9"},
+        "azure_entra_id": {"managed_identity": "system"},
+        "credential_resolvers": [{"name": "safe", "use": "an_apps_safe:safe"}],
+    }
+    with standing_in(Hook().registry):
+        with TestClient(FastAPI(lifespan=lifespan(config))):
+            assert key() == "of-the-app"
+        assert key("nobody-else") is None
+    sys.modules.pop("an_apps_safe")

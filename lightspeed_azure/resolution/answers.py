@@ -62,7 +62,7 @@ class Answers:
             return
         own = said.ttl if isinstance(said, Answer) else None
         ttl = self._ttl if own is None else own
-        if ttl <= 0:
+        if not ttl > 0:  # not a number is no time either
             self._kept.pop(key, None)
             return
         fresh_until = asked_at + ttl

@@ -1,5 +1,6 @@
 """What can be wrong with a resolver: a kind and words, never the value."""
 
+import math
 from dataclasses import dataclass
 
 from lightspeed_azure.errors import (
@@ -45,11 +46,20 @@ class Fault:
 def of_exception(error: BaseException) -> Fault:
     """Return the fault for what a resolver raised; of a foreign exception the class alone."""
     if isinstance(error, ResolverUnavailableError):
-        return Fault("unavailable", f"says: {error}", error.down, error.retry_after)
+        return Fault("unavailable", f"says: {error}", error.down, _pause(error.retry_after))
     if isinstance(error, LightspeedAzureError):  # whose text holds no secret either
-        return Fault("raised", f"failed: {error}", True, getattr(error, "retry_after", None))
+        return Fault(
+            "raised", f"failed: {error}", True, _pause(getattr(error, "retry_after", None))
+        )
     text = f"raised {type(error).__name__}; look into its own log, or set on_error: fallback"
     return Fault("raised", text, True)
+
+
+def _pause(retry_after: object) -> float | None:
+    """Return the seconds that somebody asked for, None for what is none."""
+    if isinstance(retry_after, int | float) and 0 <= retry_after < math.inf:
+        return float(retry_after)
+    return None
 
 
 def timeout(seconds: float) -> Fault:
