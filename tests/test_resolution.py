@@ -18,10 +18,13 @@ from lightspeed_azure.resolution import (
     Failure,
     Outcome,
     Question,
+    ResolverRegistry,
     aget_api_key,
     aresolve_credential,
     registered,
+    standing_in,
 )
+from lightspeed_azure.resolution.registration import Registration
 
 __all__ = ["hook_fixture"]
 
@@ -285,6 +288,24 @@ def test_a_registration_that_cannot_work_is_refused(
     ):
         pass
     assert hook.registry.status() == ()
+
+
+def test_who_registers_while_another_asks_is_not_missed(hook: Hook) -> None:
+    """A function that is just finding out its resolvers does not remember the list from before."""
+    entered: list[Any] = []
+
+    class Racing(ResolverRegistry):
+        def chain(self, function: str) -> tuple[Registration, ...]:
+            found = super().chain(function)
+            if not entered:
+                entered.append(self.registered(lambda _: Answer("of-the-late-one")))
+                entered[0].__enter__()
+            return found
+
+    with standing_in(Racing(entry_points=list)):
+        assert get_api_key("openai") is None
+        assert value(get_api_key("openai")) == "of-the-late-one"
+        entered[0].__exit__(None, None, None)
 
 
 def test_names_are_unique(hook: Hook) -> None:

@@ -340,6 +340,30 @@ def test_a_late_answer_is_kept_for_those_who_come_after(hook: Hook) -> None:
     assert hanging.calls == 1
 
 
+def test_a_late_answer_does_not_replace_a_newer_one(hook: Hook) -> None:
+    """Whoever asked last is believed, not whoever answers last."""
+
+    class Changing(Hanging):
+        def before(self, _: object) -> object:
+            self.calls += 1
+            if self.calls > 1:
+                return Answer("new-key")
+            self.entered.set()
+            self.let_go.wait(20)
+            return Answer("old-key")
+
+    changing = Changing()
+    with hook.registered(changing, ttl=600):
+        assert hook.at_the_deadline(key, changing.entered) is None
+        assert key() == "new-key"
+        changing.let_go.set()
+        until = time.monotonic() + 5
+        while hook.registry.status()[0].hanging:
+            assert time.monotonic() < until
+            time.sleep(0.001)
+        assert key() == "new-key"
+
+
 def test_after_has_a_breaker_of_its_own(hook: Hook, vault: Vault) -> None:
     """A broken end hook is left alone; the start hook of the same resolver goes on."""
     calls = []

@@ -1,6 +1,7 @@
 """Where resolvers come from: installed packages, the operator's file, run time."""
 
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,17 @@ def test_a_block_configures_a_plug_in() -> None:
         assert (status.source, status.order, status.kept) == ("configuration", 3, 1)
     with standing_in(hook.registry):
         assert key() == "plain-openai"
+
+
+def test_what_is_no_longer_configured_leaves_no_thread() -> None:
+    """The event loop of a resolver ends with its configuration."""
+    hook = Hook(PlugIn("safe", lambda: Safe))
+    loaded = read({"name": "a-loop-that-ends", "use": "safe"})
+    with standing_in(hook.registry), configured(loaded.credential_resolvers):
+        assert key() == "plain-openai"
+        (thread,) = [each for each in threading.enumerate() if "a-loop-that-ends" in each.name]
+    thread.join(5)
+    assert not thread.is_alive()
 
 
 def test_one_plug_in_may_be_configured_twice() -> None:
