@@ -54,9 +54,9 @@ format: sync
 	@bin=$(CURDIR)/.venv-$(firstword $(found))/bin; $$bin/ruff check --fix .; $$bin/ruff format .
 
 # OGX needs versions of mcp and openai that llama-stack cannot have.
-.venv-ogx/bin/ogx: tests/ogx/requirements.txt | python
+.venv-ogx/bin/ogx: tests/requirements/ogx.txt | python
 	@$(UV) venv --quiet --clear --python $(firstword $(found)) .venv-ogx
-	@$(UV) pip install --quiet --python .venv-ogx/bin/python -r tests/ogx/requirements.txt
+	@$(UV) pip install --quiet --python .venv-ogx/bin/python -r tests/requirements/ogx.txt
 	@$(UV) pip install --quiet --python .venv-ogx/bin/python --no-deps --editable .
 	@touch $@
 
