@@ -3,10 +3,12 @@
 Llama Stack and OGX cannot share an environment, so the one that is installed here is meant.
 """
 
+import dataclasses
 import importlib.util
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -96,4 +98,22 @@ OGX = Family(
     raw=_ogx_raw,
     files_per_token=30,
 )
-FAMILY = OGX if importlib.util.find_spec("ogx_client") else LLAMA_STACK
+OGX_STAINLESS = dataclasses.replace(
+    LLAMA_STACK,
+    name=OGX.name,
+    header=OGX.header,
+    version="1.0.4",
+    command=OGX.command,
+    log_format=OGX.log_format,
+    files_per_token=OGX.files_per_token,
+)
+"""OGX 1.0: its client is still made as Llama Stack's was."""
+
+
+def _installed() -> Family:
+    if not importlib.util.find_spec("ogx_client"):
+        return LLAMA_STACK
+    return OGX_STAINLESS if version("ogx_client").startswith("1.0.") else OGX
+
+
+FAMILY = _installed()
