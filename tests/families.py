@@ -31,6 +31,7 @@ class Family:
         defaults: the default headers of a client.
         stream_status: a stream of the client → its HTTP status.
         raw: a client, a method, a path and a body → what the client answers to a call by hand.
+        listed: what its client answers to a listing → the entries.
         files_per_token: files that the stack keeps open, to its end, for each token it has seen.
     """
 
@@ -45,6 +46,7 @@ class Family:
     defaults: Callable[[Any], dict[str, str]]
     stream_status: Callable[[Any], int]
     raw: Callable[[Any, str, str, object], Awaitable[Any]]
+    listed: Callable[[Any], list[Any]]
     files_per_token: int
 
 
@@ -82,6 +84,7 @@ LLAMA_STACK = Family(
     defaults=lambda client: dict(client.default_headers),
     stream_status=lambda stream: int(stream.response.status_code),
     raw=_llama_stack_raw,
+    listed=list,
     files_per_token=0,
 )
 OGX = Family(
@@ -96,6 +99,7 @@ OGX = Family(
     defaults=lambda client: dict(client.api_client.default_headers),
     stream_status=lambda stream: int(stream.status_code),
     raw=_ogx_raw,
+    listed=list,
     files_per_token=30,
 )
 OGX_STAINLESS = dataclasses.replace(
@@ -103,11 +107,14 @@ OGX_STAINLESS = dataclasses.replace(
     name=OGX.name,
     header=OGX.header,
     version="1.0.4",
-    command=OGX.command,
+    command=lambda config, url: [
+        each for each in _ogx_command(config, url) if each != "--insecure"
+    ],
     log_format=OGX.log_format,
+    listed=lambda answer: list(answer.data),
     files_per_token=OGX.files_per_token,
 )
-"""OGX 1.0: its client is still made as Llama Stack's was."""
+"""OGX 1.0: its client is still made as Llama Stack's was, and its server speaks plain HTTP."""
 
 
 def _installed() -> Family:
