@@ -1,0 +1,166 @@
+"""lightspeed-stack's own code, as published, on our manager and our holder."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from integration_support import MODEL, RUN_CONFIG
+from lightspeed_stack_environment import prepare
+
+from lightspeed_azure import (
+    AsyncLlamaStackClientHolder,
+    AzureEntraIDManager,
+    LlamaStackConfiguration,
+)
+from lightspeed_azure.emulators import Emulators
+
+AT_ONCE = 24
+
+
+@pytest.fixture
+def configuration(emulators: Emulators, stack_url: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """lightspeed-stack's own configuration, of its own model."""
+    monkeypatch.setenv("AZURE_AUTHORITY_HOST", emulators.entra.authority)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(emulators.ca_bundle))
+    provider, model = MODEL.split("/")
+    return prepare(
+        {
+            "name": "test",
+            "service": {"host": "localhost", "port": 8080},
+            "ogx": {"url": stack_url, "api_key": "a-key-of-the-stack"},
+            "user_data_collection": {},
+            "inference": {"default_provider": provider, "default_model": model},
+            "azure_entra_id": {
+                "tenant_id": emulators.entra.tenant_id,
+                "client_id": emulators.entra.application.client_id,
+                "client_secret": emulators.entra.application.client_secret.get_secret_value(),
+            },
+        }
+    )
+
+
+@pytest.fixture
+def manager(configuration: Any) -> Iterator[AzureEntraIDManager]:
+    """The process-wide manager, which its code asks for."""
+    del configuration
+    manager = AzureEntraIDManager.isolated()
+    with AzureEntraIDManager.replaced(manager):
+        yield manager
+    manager.close()
+
+
+@pytest.fixture
+async def its_holder(configuration: Any, manager: AzureEntraIDManager) -> AsyncIterator[Any]:
+    """What its lifespan does, in its own words."""
+    kind = import_module("client.ogx").AsyncOgxClientHolder
+    with kind.replaced(kind.isolated()):
+        holder = kind()
+        await holder.load(configuration.ogx)
+        azure_entra_id_config = configuration.azure_entra_id
+        manager.set_config(azure_entra_id_config)
+        azure_base_url = await holder.get_azure_base_url()
+        manager.set_base_url(azure_base_url)
+        yield holder
+        await holder.close()
+
+
+@pytest.fixture
+async def service(its_holder: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """Its endpoint `/infer`, unchanged, in an application."""
+    del its_holder
+    app = FastAPI()
+    app.include_router(import_module("app.endpoints.rlsapi_v1").router)
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://service", timeout=60
+    ) as client:
+        yield client
+
+
+async def expired(manager: AzureEntraIDManager) -> None:
+    """Wait until the token at hand has expired."""
+    while not manager.is_token_expired:
+        await asyncio.sleep(0.05)
+
+
+def nothing_was_lost(emulators: Emulators, asked: int) -> None:
+    """Azure has accepted every request, and Entra ID was asked once for all."""
+    seen = emulators.azure.requests
+    assert seen.rejected == 0, seen.by_reason
+    assert seen.accepted == asked
+
+
+async def test_its_endpoint_loses_nothing_at_expiry(
+    service: httpx.AsyncClient, manager: AzureEntraIDManager, emulators: Emulators
+) -> None:
+    """Its unchanged endpoint, its unchanged check: all who come when the token has expired get in."""
+    emulators.entra.token_lifetime = 4.0
+
+    async def crowd() -> None:
+        answers = await asyncio.gather(
+            *(service.post("/infer", json={"question": f"n{n}"}) for n in range(AT_ONCE))
+        )
+        assert [answer.status_code for answer in answers] == [200] * AT_ONCE, answers[0].text
+        assert all(f"n{n}" in answer.json()["data"]["text"] for n, answer in enumerate(answers))
+
+    await crowd()
+    await expired(manager)
+    await crowd()
+    nothing_was_lost(emulators, 2 * AT_ONCE)
+    assert len(emulators.azure.requests.accepted_by_token) >= 2
+
+
+async def test_its_agents_lose_nothing_at_expiry(
+    its_holder: Any, manager: AzureEntraIDManager, emulators: Emulators
+) -> None:
+    """Its OpenAI client for agents, made of a client that is older than the token, carries the new."""
+    emulators.entra.token_lifetime = 4.0
+    from_ogx_client = import_module("pydantic_ai_lightspeed.ogx._provider").OgxProvider.from_ogx_client
+
+    async def request(number: int) -> str:
+        client = its_holder.get_client()
+        if manager.is_entra_id_configured and manager.is_token_expired and manager.refresh_token():
+            client = await its_holder.update_azure_token()
+        answer = await from_ogx_client(client).client.chat.completions.create(
+            model=MODEL, messages=[{"role": "user", "content": f"n{number}"}]
+        )
+        return str(answer.choices[0].message.content)
+
+    for _ in range(2):
+        answers = await asyncio.gather(*(request(number) for number in range(AT_ONCE)))
+        assert all(f"n{number}" in answer for number, answer in enumerate(answers))
+        await expired(manager)
+    nothing_was_lost(emulators, 2 * AT_ONCE)
+
+
+async def test_its_calling_pattern_works_in_library_mode(
+    configuration: Any, manager: AzureEntraIDManager, emulators: Emulators
+) -> None:
+    """Its model of a stack inside the process is accepted too; nothing is lost, nothing restarted."""
+    emulators.entra.token_lifetime = 4.0
+    library = type(configuration.ogx)(
+        use_as_library_client=True, library_client_config_path=str(RUN_CONFIG)
+    )
+    assert LlamaStackConfiguration.from_object(library).library_client_config_path == Path(
+        RUN_CONFIG
+    )
+    manager.set_config(configuration.azure_entra_id)
+    holder = AsyncLlamaStackClientHolder.isolated(manager=manager)
+    await holder.load(library)
+
+    async def request(number: int) -> Any:
+        client = holder.get_client()
+        if manager.is_entra_id_configured and manager.is_token_expired and manager.refresh_token():
+            client = await holder.update_azure_token()
+        return await client.responses.create(model=MODEL, input=f"n{number}", stream=False)
+
+    for _ in range(2):
+        await asyncio.gather(*(request(number) for number in range(AT_ONCE)))
+        await expired(manager)
+    nothing_was_lost(emulators, 2 * AT_ONCE)
+    await holder.close()
