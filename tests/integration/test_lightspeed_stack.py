@@ -26,7 +26,7 @@ AT_ONCE = 24
 def configuration(emulators: Emulators, stack_url: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     """lightspeed-stack's own configuration, of its own model."""
     monkeypatch.setenv("AZURE_AUTHORITY_HOST", emulators.entra.authority)
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(emulators.ca_bundle))
+    monkeypatch.setenv("AZURE_AUTHORITY_CA_BUNDLE", str(emulators.ca_bundle))
     provider, model = MODEL.split("/")
     return prepare(
         {
@@ -89,7 +89,7 @@ async def expired(manager: AzureEntraIDManager) -> None:
 
 
 def nothing_was_lost(emulators: Emulators, asked: int) -> None:
-    """Azure has accepted every request, and Entra ID was asked once for all."""
+    """Azure has accepted each request the first time."""
     seen = emulators.azure.requests
     assert seen.rejected == 0, seen.by_reason
     assert seen.accepted == asked
