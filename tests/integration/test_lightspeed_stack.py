@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,11 +11,7 @@ from fastapi import FastAPI
 from integration_support import MODEL, RUN_CONFIG
 from lightspeed_stack_environment import prepare
 
-from lightspeed_azure import (
-    AsyncLlamaStackClientHolder,
-    AzureEntraIDManager,
-    LlamaStackConfiguration,
-)
+from lightspeed_azure import AzureEntraIDManager, LlamaStackConfiguration
 from lightspeed_azure.emulators import Emulators
 
 AT_ONCE = 24
@@ -88,6 +83,11 @@ async def expired(manager: AzureEntraIDManager) -> None:
         await asyncio.sleep(0.05)
 
 
+def provider_of() -> Any:
+    """Return what makes an OpenAI client for its agents of a stack's client."""
+    return import_module("pydantic_ai_lightspeed.ogx._provider").OgxProvider.from_ogx_client
+
+
 def nothing_was_lost(emulators: Emulators, asked: int) -> None:
     """Azure has accepted each request the first time."""
     seen = emulators.azure.requests
@@ -120,13 +120,12 @@ async def test_its_agents_lose_nothing_at_expiry(
 ) -> None:
     """Its OpenAI client for agents, made of a client that is older than the token, carries the new."""
     emulators.entra.token_lifetime = 4.0
-    from_ogx_client = import_module("pydantic_ai_lightspeed.ogx._provider").OgxProvider.from_ogx_client
 
     async def request(number: int) -> str:
         client = its_holder.get_client()
         if manager.is_entra_id_configured and manager.is_token_expired and manager.refresh_token():
             client = await its_holder.update_azure_token()
-        answer = await from_ogx_client(client).client.chat.completions.create(
+        answer = await provider_of()(client).client.chat.completions.create(
             model=MODEL, messages=[{"role": "user", "content": f"n{number}"}]
         )
         return str(answer.choices[0].message.content)
@@ -146,21 +145,28 @@ async def test_its_calling_pattern_works_in_library_mode(
     library = type(configuration.ogx)(
         use_as_library_client=True, library_client_config_path=str(RUN_CONFIG)
     )
-    assert LlamaStackConfiguration.from_object(library).library_client_config_path == Path(
-        RUN_CONFIG
-    )
+    taken = LlamaStackConfiguration.from_object(library)
+    assert (taken.use_as_library_client, taken.library_client_config_path) == (True, RUN_CONFIG)
     manager.set_config(configuration.azure_entra_id)
-    holder = AsyncLlamaStackClientHolder.isolated(manager=manager)
+    holder = import_module("client.ogx").AsyncOgxClientHolder.isolated()
     await holder.load(library)
+    stack = holder.get_client().stack
 
-    async def request(number: int) -> Any:
+    async def by_its_check(number: int) -> Any:
         client = holder.get_client()
         if manager.is_entra_id_configured and manager.is_token_expired and manager.refresh_token():
             client = await holder.update_azure_token()
         return await client.responses.create(model=MODEL, input=f"n{number}", stream=False)
 
-    for _ in range(2):
-        await asyncio.gather(*(request(number) for number in range(AT_ONCE)))
+    async def by_an_agent(number: int) -> Any:
+        provider = provider_of()(await holder.update_azure_token())
+        return await provider.client.chat.completions.create(
+            model=MODEL, messages=[{"role": "user", "content": f"n{number}"}]
+        )
+
+    for ask in (by_its_check, by_an_agent, by_its_check):
+        await asyncio.gather(*(ask(number) for number in range(AT_ONCE)))
         await expired(manager)
-    nothing_was_lost(emulators, 2 * AT_ONCE)
+    nothing_was_lost(emulators, 3 * AT_ONCE)
+    assert holder.get_client().stack is stack
     await holder.close()

@@ -1,10 +1,10 @@
 """Stands in for a module that the wheel of lightspeed-stack 0.7.1 lacks: what its code needs of it."""
 
 AUTH_MOD_NOOP = "noop"
-AUTH_MOD_NOOP_WITH_TOKEN = "noop-with-token"  # noqa: S105 - a module's name
+AUTH_MOD_NOOP_WITH_TOKEN = "noop-with-token"
 AUTH_MOD_K8S = "k8s"
-AUTH_MOD_JWK_TOKEN = "jwk-token"  # noqa: S105 - a module's name
-AUTH_MOD_APIKEY_TOKEN = "api-key-token"  # noqa: S105 - a module's name
+AUTH_MOD_JWK_TOKEN = "jwk-token"
+AUTH_MOD_APIKEY_TOKEN = "api-key-token"
 AUTH_MOD_RH_IDENTITY = "rh-identity"
 AUTH_MOD_TRUSTED_PROXY = "trusted-proxy"
 DEFAULT_AUTHENTICATION_MODULE = AUTH_MOD_NOOP
