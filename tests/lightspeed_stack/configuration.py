@@ -5,7 +5,11 @@ The configuration in it is the wheel's own model.
 
 from typing import Any
 
-from models.config import AuthorizationConfiguration, AzureEntraIdConfiguration, Configuration
+from models.config import (  # type: ignore[import-not-found]  # in another environment
+    AuthorizationConfiguration,
+    AzureEntraIdConfiguration,
+    Configuration,
+)
 
 __all__ = ["AppConfig", "AzureEntraIdConfiguration", "LogicError", "configuration"]
 

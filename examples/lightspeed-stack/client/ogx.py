@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from lightspeed_azure import AsyncLlamaStackClientHolder, AzureEntraIDManager
+from lightspeed_azure import AsyncLlamaStackClientHolder
 
 
 def read_provider_data(client: Any) -> dict[str, Any]:
     """Return a client's provider data, with the token of now: the answer is used at once."""
-    return {**client.carried, **(AzureEntraIDManager().build_azure_provider_data() or {})}
+    return dict(client.carried)
 
 
 class AsyncOgxClientHolder(AsyncLlamaStackClientHolder):
