@@ -8,7 +8,6 @@ what these return has `carried`, `carrying(data)` and `shutdown()` besides all t
 client has.
 """
 
-import functools
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +95,6 @@ GENERATIONS = (OGX, LLAMA_STACK)
 """The newest first: llama-stack-client is always installed, the others are somebody's choice."""
 
 
-@functools.cache
 def is_stainless(client: str) -> bool:
     """Return whether a client that is installed is of Stainless' make; looks, and imports nothing."""
     spec = importlib.util.find_spec(client)
