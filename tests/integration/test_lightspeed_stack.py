@@ -120,6 +120,7 @@ async def test_its_agents_lose_nothing_at_expiry(
 
     async def request(number: int) -> str:
         client = its_holder.get_client()
+        await asyncio.sleep(0)  # its endpoints do much between the client and the check
         if manager.is_entra_id_configured and manager.is_token_expired and manager.refresh_token():
             client = await its_holder.update_azure_token()
         answer = await provider_of()(client).client.chat.completions.create(
@@ -150,6 +151,7 @@ async def test_its_calling_pattern_works_in_library_mode(
 
     async def by_its_check(number: int) -> Any:
         client = holder.get_client()
+        await asyncio.sleep(0)
         if manager.is_entra_id_configured and manager.is_token_expired and manager.refresh_token():
             client = await holder.update_azure_token()
         return await client.responses.create(model=MODEL, input=f"n{number}", stream=False)

@@ -7,7 +7,7 @@ from lightspeed_azure import AsyncLlamaStackClientHolder
 
 def read_provider_data(client: Any) -> dict[str, Any]:
     """Return a client's provider data, with the token of now: the answer is used at once."""
-    return dict(client.carried)
+    return {**client.carried, **(AzureEntraIDManager().build_azure_provider_data() or {})}
 
 
 class AsyncOgxClientHolder(AsyncLlamaStackClientHolder):
