@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lightspeed_azure import AsyncLlamaStackClientHolder
+from lightspeed_azure import AsyncLlamaStackClientHolder, AzureEntraIDManager
 
 
 def read_provider_data(client: Any) -> dict[str, Any]:
