@@ -53,15 +53,17 @@ lint: sync
 format: sync
 	@bin=$(CURDIR)/.venv-$(firstword $(found))/bin; $$bin/ruff check --fix .; $$bin/ruff format .
 
-# OGX needs versions of mcp and openai that llama-stack cannot have.
-.venv-ogx/bin/ogx: tests/ogx/requirements.txt | python
-	@$(UV) venv --quiet --clear --python $(firstword $(found)) .venv-ogx
-	@$(UV) pip install --quiet --python .venv-ogx/bin/python -r tests/ogx/requirements.txt
-	@$(UV) pip install --quiet --python .venv-ogx/bin/python --no-deps --editable .
+# OGX needs versions of mcp and openai that llama-stack cannot have; so does each of its series, and
+# lightspeed-stack.
+.venv-%/bin/ogx: tests/requirements/%.txt | python
+	@$(UV) venv --quiet --clear --python $(firstword $(found)) .venv-$*
+	@$(UV) pip install --quiet --python .venv-$*/bin/python -r $<
+	@$(UV) pip install --quiet --python .venv-$*/bin/python --no-deps --editable .
 	@touch $@
 
-.PHONY: .venv-ogx
-.venv-ogx: .venv-ogx/bin/ogx
+STACKS := .venv-ogx .venv-ogx-1.0 .venv-lightspeed-stack
+.PHONY: $(STACKS)
+$(STACKS): %: %/bin/ogx
 
 # What renders the examples of Kubernetes; kubectl carries it too.
 .PHONY: kustomize
@@ -79,7 +81,7 @@ SELECTED := -q -m 'not soak and not azure'
 # and so would the commands that its tests interrupt.
 .PHONY: test
 test: export MAKE_TEST = 1
-test: lint .venv-ogx kustomize
+test: lint $(STACKS) kustomize
 	@others=$$(mktemp); lane=; failed=; \
 	trap 'rm -f $$others; test -z "$$lane" || kill -- -$$lane 2>/dev/null || true' EXIT; \
 	set -m; $(MAKE) --no-print-directory test-others >$$others 2>&1 & lane=$$!; set +m; \
@@ -89,12 +91,15 @@ test: lint .venv-ogx kustomize
 	test -z "$$failed" || { echo "Tests failed" >&2; exit 1; }
 
 .PHONY: test-others
-test-others: sync .venv-ogx
+test-others: sync $(STACKS)
 	@failed=; for version in $(wordlist 2,9,$(found)); do \
 	  echo "== Python $$version"; \
 	  $(CURDIR)/.venv-$$version/bin/pytest $(SELECTED) $(BRIEFLY) $(ARGS) || failed="$$failed $$version"; \
 	done; \
 	echo "== OGX"; $(MAKE) --no-print-directory test-ogx || failed="$$failed OGX"; \
+	echo "== OGX 1.0"; $(MAKE) --no-print-directory test-ogx-1.0 || failed="$$failed OGX-1.0"; \
+	echo "== lightspeed-stack"; \
+	$(MAKE) --no-print-directory test-lightspeed-stack || failed="$$failed lightspeed-stack"; \
 	test -z "$$failed" || { echo "Tests failed on$$failed" >&2; exit 1; }
 
 # The integration tests again, but for those of credentials, which know nothing of the stack, and
@@ -104,6 +109,19 @@ ONCE := bad_configuration canary_credentials check enriched_start rotation signi
 test-ogx: .venv-ogx
 	@.venv-ogx/bin/pytest $(SELECTED) tests/integration \
 	  $(ONCE:%=--ignore tests/integration/test_%.py) $(ARGS)
+
+# The other make of OGX's client: what differs by it. `make test-ogx-1.0 FULLY=1`: all of its tests.
+MAIN := tests/integration/test_inference.py
+MAIN += $(if $(FULLY),tests/integration/test_holder.py tests/integration/test_responses.py,-k 'answered or refused or carry or new_client or own_provider_data')
+.PHONY: test-ogx-1.0
+test-ogx-1.0: .venv-ogx-1.0
+	@.venv-ogx-1.0/bin/pytest $(SELECTED) $(MAIN) $(ARGS)
+
+# lightspeed-stack's own code on ours, with the OGX 1.2 that it pins.
+.PHONY: test-lightspeed-stack
+test-lightspeed-stack: .venv-lightspeed-stack
+	@.venv-lightspeed-stack/bin/pytest $(SELECTED) tests/integration/test_lightspeed_stack.py \
+	  $(if $(FULLY),$(MAIN)) $(ARGS)
 
 .PHONY: soak
 soak: sync

@@ -3,10 +3,12 @@
 Llama Stack and OGX cannot share an environment, so the one that is installed here is meant.
 """
 
+import dataclasses
 import importlib.util
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ class Family:
         defaults: the default headers of a client.
         stream_status: a stream of the client → its HTTP status.
         raw: a client, a method, a path and a body → what the client answers to a call by hand.
+        listed: what its client answers to a listing → the entries.
         files_per_token: files that the stack keeps open, to its end, for each token it has seen.
     """
 
@@ -43,6 +46,7 @@ class Family:
     defaults: Callable[[Any], dict[str, str]]
     stream_status: Callable[[Any], int]
     raw: Callable[[Any, str, str, object], Awaitable[Any]]
+    listed: Callable[[Any], list[Any]]
     files_per_token: int
 
 
@@ -80,6 +84,7 @@ LLAMA_STACK = Family(
     defaults=lambda client: dict(client.default_headers),
     stream_status=lambda stream: int(stream.response.status_code),
     raw=_llama_stack_raw,
+    listed=list,
     files_per_token=0,
 )
 OGX = Family(
@@ -94,6 +99,28 @@ OGX = Family(
     defaults=lambda client: dict(client.api_client.default_headers),
     stream_status=lambda stream: int(stream.status_code),
     raw=_ogx_raw,
+    listed=list,
     files_per_token=30,
 )
-FAMILY = OGX if importlib.util.find_spec("ogx_client") else LLAMA_STACK
+OGX_STAINLESS = dataclasses.replace(
+    LLAMA_STACK,
+    name=OGX.name,
+    header=OGX.header,
+    version="1.0.4",
+    command=lambda config, url: [
+        each for each in _ogx_command(config, url) if each != "--insecure"
+    ],
+    log_format=OGX.log_format,
+    listed=lambda answer: list(answer.data),
+    files_per_token=OGX.files_per_token,
+)
+"""OGX 1.0: its client is still made as Llama Stack's was, and its server speaks plain HTTP."""
+
+
+def _installed() -> Family:
+    if not importlib.util.find_spec("ogx_client"):
+        return LLAMA_STACK
+    return OGX_STAINLESS if version("ogx_client").startswith("1.0.") else OGX
+
+
+FAMILY = _installed()

@@ -61,6 +61,16 @@ async def test_the_one_that_is_installed_is_in_use(
     assert await in_use(library()) is generation
 
 
+def test_the_make_of_a_client_is_seen_without_importing_it(installed: Installed) -> None:
+    """The client of OGX 1.0 was made by Stainless, as Llama Stack's; later ones are generated."""
+    installed.add(*(each.client for each in GENERATIONS))
+    assert LLAMA_STACK.clients.endswith(".stainless_clients")
+    assert OGX.clients.endswith(".ogx_clients")
+    (installed.folder / OGX.client / "_base_client.py").touch()
+    assert OGX.clients.endswith(".stainless_clients")
+    assert not {OGX.client, LLAMA_STACK.client} & set(sys.modules)
+
+
 @pytest.mark.parametrize(
     ("answer", "generation"),
     [

@@ -13,7 +13,8 @@ import httpx
 
 from lightspeed_azure.check.claims import ROLE
 from lightspeed_azure.check.finding import Finding, ill, look, well
-from lightspeed_azure.check.stack import FAMILIES, StackService
+from lightspeed_azure.check.stack import StackService
+from lightspeed_azure.clients.generation import LLAMA_STACK
 from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.errors import LightspeedAzureError, TokenError
 from lightspeed_azure.manager import AzureEntraIDManager
@@ -60,7 +61,7 @@ def of_service(
     else:
         try:
             identity = manager.identity(provider)
-            family = stack.family or FAMILIES[0]
+            family = stack.family or LLAMA_STACK
             base_url = stack.endpoints[provider] or "https://unknown.invalid"
             headers[family.header] = identity.header(base_url)[1]
         except TokenError as error:

@@ -3,52 +3,20 @@
 import importlib.metadata
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
 from lightspeed_azure.check.finding import Finding, ill, look, well
+from lightspeed_azure.clients.generation import GENERATIONS, Generation
 from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.config.llama_stack import is_loopback
 from lightspeed_azure.enrichment import AZURE_PROVIDER_TYPE
-from lightspeed_azure.provider_data import LLAMA_STACK_HEADER, OGX_HEADER
 
 STACK, VERSIONS, INBOUND, PROVIDERS, MODELS = "stack", "versions", "access", "provider", "models"
 
 TIMEOUT = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """One of the two stacks.
-
-    Attributes:
-        name: for people.
-        header: carries provider data there.
-        version_header: a client of another version is refused with 426 when it sends this.
-        client: the package of its client.
-        log_variable: "json" in it keeps a refusal from stopping the server for seconds.
-    """
-
-    name: str
-    header: str
-    version_header: str
-    client: str
-    log_variable: str
-
-
-FAMILIES = (
-    Family(
-        "Llama Stack",
-        LLAMA_STACK_HEADER,
-        "X-LlamaStack-Client-Version",
-        "llama-stack-client",
-        "LLAMA_STACK_LOG_FORMAT",
-    ),
-    Family("OGX", OGX_HEADER, "X-OGX-Client-Version", "ogx-client", "OGX_LOG_FORMAT"),
-)
 
 
 class StackService:
@@ -68,7 +36,7 @@ class StackService:
         self._config = config
         self.url = config.url or ""
         self.is_reachable = False
-        self.family: Family | None = None
+        self.family: Generation | None = None
         self.endpoints: dict[str, str | None] = {}
         self.models: dict[str, str] = {}
 
@@ -105,7 +73,7 @@ class StackService:
             yield ill(STACK, f"{self.url} is no Llama Stack: HTTP {answer.status_code}", cure)
             return
         self.is_reachable = True
-        for family in FAMILIES:
+        for family in GENERATIONS:
             if (
                 client.get("/v1/version", headers={family.version_header: "0.0.0"}).status_code
                 == 426
@@ -116,7 +84,7 @@ class StackService:
                 STACK, f"{version} at {self.url}; neither Llama Stack nor OGX as we know them"
             )
         else:
-            found = f"{self.family.name} {version} at {self.url}, reads {self.family.header}"
+            found = f"{self.family.title} {version} at {self.url}, reads {self.family.header}"
             yield well(STACK, found)
             yield self._of_versions(version)
         health = client.get("/v1/health")
@@ -126,7 +94,7 @@ class StackService:
 
     def _of_versions(self, server: str) -> Finding:
         assert self.family is not None  # noqa: S101 - for the type checker
-        package = self.family.client
+        package = self.family.distribution
         try:
             client = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

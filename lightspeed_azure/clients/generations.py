@@ -1,79 +1,35 @@
-"""The generations of the stack: where they differ, which one is in use, and the way to its clients.
-
-Llama Stack goes on as OGX from 1.0. A generation's clients live in one file, named in the table,
-and offer `connect(config, url, make_calls)` and `async start(run_config, make_calls)`; what these return
-has `carried`, `carrying(data)` and `shutdown()` besides all that the stack's own client has.
-"""
+"""Which generation of the stack is in use, and the way to its clients."""
 
 import asyncio
 import importlib
 import importlib.util
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from lightspeed_azure.clients.generation import GENERATIONS, LLAMA_STACK, OGX, Generation
 from lightspeed_azure.clients.inference_call import MakeCalls
 from lightspeed_azure.clients.pinned_transport import pinned_transport
 from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.errors import InvalidConfigurationError
-from lightspeed_azure.provider_data import LLAMA_STACK_HEADER, OGX_HEADER
+
+__all__ = [
+    "GENERATIONS",
+    "LLAMA_STACK",
+    "OGX",
+    "Generation",
+    "connect",
+    "in_use",
+    "prepare",
+    "start",
+]
 
 _logger = logging.getLogger(__name__)
 
 VERSION_LIMIT = 5.0
 """Seconds that a stack may take to say its version."""
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """What one generation of the stack calls things.
-
-    Attributes:
-        family: the name that an operator writes.
-        header: the one header whose provider data it reads.
-        client: the package of its client (service mode).
-        stack: the package of the stack itself (library mode).
-        extra: our optional part that brings it.
-        clients: our file that knows its clients.
-        run: the command that serves it.
-        key_per_provider: it reads `{provider_id}_api_key` for each provider of a request.
-    """
-
-    family: str
-    header: str
-    client: str
-    stack: str
-    extra: str
-    clients: str
-    run: str
-    key_per_provider: bool
-
-
-LLAMA_STACK = Generation(
-    family="llama-stack",
-    header=LLAMA_STACK_HEADER,
-    client="llama_stack_client",
-    stack="llama_stack",
-    extra="llama-stack",
-    clients="lightspeed_azure.clients.llama_stack_clients",
-    run="llama stack run",
-    key_per_provider=False,
-)
-OGX = Generation(
-    family="ogx",
-    header=OGX_HEADER,
-    client="ogx_client",
-    stack="ogx",
-    extra="ogx",
-    clients="lightspeed_azure.clients.ogx_clients",
-    run="ogx run",
-    key_per_provider=True,
-)
-GENERATIONS = (OGX, LLAMA_STACK)
-"""The newest first: llama-stack-client is always installed, the others are somebody's choice."""
 
 
 async def in_use(config: LlamaStackConfiguration) -> Generation:
@@ -102,6 +58,12 @@ async def in_use(config: LlamaStackConfiguration) -> Generation:
     return await _of_server(config.url, config.ca_bundle) or installed[0]
 
 
+def prepare(generation: Generation) -> None:
+    """Import a generation's client, which takes over a second; to be done on another thread."""
+    importlib.import_module(generation.client)
+    importlib.import_module(generation.clients)
+
+
 def connect(generation: Generation, config: LlamaStackConfiguration, make_calls: MakeCalls) -> Any:
     """Return the client of a server; sends nothing.
 
@@ -110,7 +72,8 @@ def connect(generation: Generation, config: LlamaStackConfiguration, make_calls:
     """
     if not config.url:
         raise InvalidConfigurationError("llama_stack.url: is missing; write https://host:port")
-    return importlib.import_module(generation.clients).connect(config, config.url, make_calls)
+    clients = importlib.import_module(generation.clients)
+    return clients.connect(generation, config, config.url, make_calls)
 
 
 async def start(generation: Generation, run_config: Path, make_calls: MakeCalls) -> Any:
@@ -119,7 +82,8 @@ async def start(generation: Generation, run_config: Path, make_calls: MakeCalls)
     Raises:
         Exception: whatever keeps the stack from starting.
     """
-    return await importlib.import_module(generation.clients).start(run_config, make_calls)
+    clients = importlib.import_module(generation.clients)
+    return await clients.start(generation, run_config, make_calls)
 
 
 async def _of_server(url: str, ca_bundle: Path | None) -> Generation | None:

@@ -178,7 +178,7 @@ class AsyncLlamaStackClientHolder(metaclass=ProcessWide):
 
         try:
             generation = await generations.in_use(config)
-            await asyncio.to_thread(import_module, generation.clients)
+            await asyncio.to_thread(generations.prepare, generation)
             if config.use_as_library_client:
                 identities = self.manager.identities
                 client = await start_enriched(

@@ -1,7 +1,6 @@
-"""The clients of OGX 1.x, taught to carry the current token.
+"""The generated clients of OGX, taught to carry the current token.
 
-ogx-client as the client of a server (service mode), and ogx inside the process (library mode). Both
-are generated: every method of theirs goes through `param_serialize`, which lays the default headers
+ogx-client as the client of a server (service mode), and ogx inside the process (library mode): every method of theirs goes through `param_serialize`, which lays the default headers
 over those of the call, and `call_api`, which sends (ogx_client/api_client.py 1.5). In library mode
 `initialize()` puts another `call_api` there. Both are stood in for here.
 """
@@ -20,6 +19,7 @@ import httpx
 from ogx_client import ApiClient, AsyncApiClient, AsyncOgxClient
 
 from lightspeed_azure.clients.closing_errors import ClosingErrors
+from lightspeed_azure.clients.generation import Generation
 from lightspeed_azure.clients.inference_call import Calls, MakeCalls
 from lightspeed_azure.clients.listing import ask
 from lightspeed_azure.clients.ogx_answer import Refused, get_json, held_answer, unless_refused
@@ -44,8 +44,11 @@ if TYPE_CHECKING:
     type LibraryClient = Any  # ogx is an optional part
 
 
-def connect(config: LlamaStackConfiguration, url: str, make_calls: MakeCalls) -> "ServiceClient":
+def connect(
+    generation: Generation, config: LlamaStackConfiguration, url: str, make_calls: MakeCalls
+) -> "ServiceClient":
     """Return the client of an OGX server; sends nothing."""
+    del generation  # there is one alone
     client = ServiceClient(
         base_url=url,
         api_key=config.api_key.get_secret_value() if config.api_key else None,
@@ -63,7 +66,7 @@ def connect(config: LlamaStackConfiguration, url: str, make_calls: MakeCalls) ->
     return client
 
 
-async def start(run_config: Path, make_calls: MakeCalls) -> "LibraryClient":
+async def start(generation: Generation, run_config: Path, make_calls: MakeCalls) -> "LibraryClient":
     """Return a client with a whole OGX inside, started from its configuration file.
 
     Importing OGX takes seconds: that happens on another thread.
@@ -72,7 +75,7 @@ async def start(run_config: Path, make_calls: MakeCalls) -> "LibraryClient":
         Exception: whatever keeps OGX from starting.
     """
     # With its console log each 400 or 401 is drawn as a picture of the stack, for seconds.
-    os.environ.setdefault("OGX_LOG_FORMAT", "json")
+    os.environ.setdefault(generation.log_variable, "json")
     client = await asyncio.to_thread(lambda: _library_class()(str(run_config)))
     try:
         await client.initialize()

@@ -9,6 +9,7 @@ import pytest
 from canary import Canary, watching
 from families import FAMILY, OGX
 from integration_support import RUN_CONFIG, entra_block
+from lightspeed_stack_environment import is_installed
 
 from lightspeed_azure import (
     AsyncLlamaStackClientHolder,
@@ -21,6 +22,8 @@ from lightspeed_azure.emulators import Emulators
 MODES = ("service", "library")
 
 collect_ignore = [] if FAMILY is OGX else ["test_ogx.py"]
+if not is_installed():
+    collect_ignore.append("test_lightspeed_stack.py")
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
-"""The clients of Llama Stack 0.7, taught to carry the current token.
+"""The clients made by Stainless, taught to carry the current token.
 
-llama-stack-client as the client of a server (service mode), and llama-stack inside the process
-(library mode).
+llama-stack-client and ogx-client 1.0 as the clients of a server (service mode), and the client with
+the stack inside the process that is built on them (library mode).
 """
 
 import asyncio
@@ -12,21 +12,18 @@ import logging
 import os
 from collections.abc import Mapping
 from contextvars import ContextVar
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import httpx
-from llama_stack_client import (
-    AsyncLlamaStackClient,
-    DefaultAsyncHttpxClient,
-)
 
+from lightspeed_azure.clients.generation import Generation
 from lightspeed_azure.clients.inference_call import Call, Calls, MakeCalls
 from lightspeed_azure.clients.listing import ask
 from lightspeed_azure.clients.pinned_transport import pinned_transport
 from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.provider_data import (
-    LLAMA_STACK_HEADER,
     ProviderData,
     encode,
     parse_defaults,
@@ -34,21 +31,21 @@ from lightspeed_azure.provider_data import (
     strip,
 )
 
-if TYPE_CHECKING:
-    type LibraryClient = Any  # llama-stack is an optional part and ships no types
-
 _logger = logging.getLogger(__name__)
 
 _sending: ContextVar[Call | None] = ContextVar("lightspeed_azure_sending", default=None)
 
 
-def connect(config: LlamaStackConfiguration, url: str, make_calls: MakeCalls) -> "ServiceClient":
-    """Return the client of a Llama Stack server; sends nothing."""
-    client = ServiceClient(
+def connect(
+    generation: Generation, config: LlamaStackConfiguration, url: str, make_calls: MakeCalls
+) -> "Service":
+    """Return the client of a server; sends nothing."""
+    package = import_module(generation.client)
+    client: Service = _taught(Service, generation, getattr(package, generation.client_class))(
         base_url=url,
         api_key=config.api_key.get_secret_value() if config.api_key else None,
         timeout=config.timeout,
-        http_client=DefaultAsyncHttpxClient(
+        http_client=package.DefaultAsyncHttpxClient(
             timeout=config.timeout, transport=pinned_transport(httpx.URL(url), config.ca_bundle)
         ),
     )
@@ -56,17 +53,25 @@ def connect(config: LlamaStackConfiguration, url: str, make_calls: MakeCalls) ->
     return client
 
 
-async def start(run_config: Path, make_calls: MakeCalls) -> "LibraryClient":
-    """Return a client with a whole Llama Stack inside, started from its configuration file.
+async def start(generation: Generation, run_config: Path, make_calls: MakeCalls) -> "Library":
+    """Return a client with a whole stack inside, started from its configuration file.
 
-    Importing llama-stack takes seconds: that happens on another thread.
+    Importing a stack takes seconds: that happens on another thread.
 
     Raises:
         Exception: whatever keeps the stack from starting.
     """
     # With its console log each 400 or 401 is drawn as a picture of the stack, for seconds.
-    os.environ.setdefault("LLAMA_STACK_LOG_FORMAT", "json")
-    client = await asyncio.to_thread(lambda: _library_class()(str(run_config)))
+    os.environ.setdefault(generation.log_variable, "json")
+
+    def made() -> Library:
+        stack = import_module(generation.library)
+        library: Library = _taught(Library, generation, getattr(stack, generation.library_class))(
+            str(run_config)
+        )
+        return library
+
+    client = await asyncio.to_thread(made)
     try:
         await client.initialize()
     except BaseException:
@@ -78,16 +83,19 @@ async def start(run_config: Path, make_calls: MakeCalls) -> "LibraryClient":
 
 
 class Carrying:
-    """What the clients of this generation have in common: a request is a call that carries data.
+    """What these clients have in common: a request is a call that carries data.
 
     Attributes:
+        generation: names the header.
         calls: decides what a request carries.
         carried: the client's own provider data.
     """
 
+    generation: Generation
     calls: Calls
     carried: Any
     get: Any
+    shutdown: Any
 
     async def request(self, cast_to: Any, options: Any, **stream: Any) -> Any:
         """Send a request; once more with a new token where Azure refused the first."""
@@ -109,12 +117,20 @@ class Carrying:
         """Send a request once, with what the call carries at this moment."""
         raise NotImplementedError
 
+    async def plain(self, cast_to: Any, options: Any, stream: dict[str, Any]) -> Any:
+        """Send a request as the client by itself does."""
+        parent: Any = super()
+        return await parent.request(cast_to, options, **stream)
 
-class ServiceClient(Carrying, AsyncLlamaStackClient):
-    """`AsyncLlamaStackClient` whose inference requests carry the token of the moment they are sent.
+
+class Service(Carrying):
+    """The client of a server whose inference requests carry the token of the moment they are sent.
 
     `copy()` and `with_options()` keep that, and share the connections.
     """
+
+    close: Any
+    _custom_headers: Any
 
     def __init__(self, **options: Any) -> None:
         # The constructor writes into the headers it is given; two clients must not share them.
@@ -125,7 +141,8 @@ class ServiceClient(Carrying, AsyncLlamaStackClient):
         """Return a client with other options, on the same connections."""
         if options.get("http_client") is not None:
             raise TypeError("A copy keeps the connections, which keep tokens at the one origin")
-        client = super().copy(**options)
+        parent: Any = super()
+        client: Self = parent.copy(**options)
         client.calls = self.calls
         return client
 
@@ -134,7 +151,7 @@ class ServiceClient(Carrying, AsyncLlamaStackClient):
     def carrying(self, data: dict[str, Any]) -> Self:
         """Return a new client whose default headers show this provider data."""
         rest, _ = split(self._custom_headers)
-        return self.copy(set_default_headers={**rest, LLAMA_STACK_HEADER: encode(data)})
+        return self.copy(set_default_headers={**rest, self.generation.header: encode(data)})
 
     @functools.cached_property
     def carried(self) -> dict[str, Any]:
@@ -145,7 +162,7 @@ class ServiceClient(Carrying, AsyncLlamaStackClient):
         """Send a request once; `_prepare_request` puts the token on."""
         before = _sending.set(call)
         try:
-            return await AsyncLlamaStackClient.request(self, cast_to, options, **stream)
+            return await self.plain(cast_to, options, stream)
         finally:
             _sending.reset(before)
 
@@ -156,57 +173,57 @@ class ServiceClient(Carrying, AsyncLlamaStackClient):
             strip(request.headers)
             header = await call.header()
             if header is not None:
-                request.headers[LLAMA_STACK_HEADER] = header
+                request.headers[self.generation.header] = header
 
     async def shutdown(self) -> None:
         """Close the connections, those of every copy too."""
         await self.close()
 
 
+class Library(Carrying):
+    """The stack inside the process; its inference requests carry the current token."""
+
+    initialize: Any
+    provider_data: Any
+
+    def copy(self, **options: Any) -> Self:
+        """Return a client on the same stack; takes `provider_data` only."""
+        client = copy.copy(self)
+        for name in [n for n in vars(client) if _is_cached(type(client), n)]:
+            delattr(client, name)  # resources that would speak through the other client
+        client.provider_data = options.pop("provider_data", self.provider_data)
+        if options:
+            raise TypeError(f"In library mode a copy cannot change {sorted(options)}")
+        return client
+
+    with_options = copy
+
+    def carrying(self, data: dict[str, Any]) -> Self:
+        """Return a new client whose `provider_data` shows this."""
+        return self.copy(provider_data=ProviderData(data))
+
+    @property
+    def carried(self) -> dict[str, Any]:
+        """The client's provider data; assigning to `provider_data` changes it."""
+        data = self.provider_data or {}
+        if not isinstance(data, Mapping):
+            _logger.warning("Default provider data is not a JSON object; it is not sent")
+            return ProviderData()
+        return ProviderData(data)
+
+    async def send(self, call: Call, cast_to: Any, options: Any, stream: Any) -> Any:
+        """Call the stack once."""
+        header = await call.header()
+        options = options.model_copy()
+        options.headers = split(_headers(options))[0]
+        options.headers[self.generation.header] = header or "{}"
+        return await self.plain(cast_to, options, stream)
+
+
 @functools.cache
-def _library_class() -> Any:
-    """Return the library client's class; llama-stack is imported here, and only here."""
-    from llama_stack.core.library_client import (  # noqa: PLC0415 - optional, and slow
-        AsyncLlamaStackAsLibraryClient,
-    )
-
-    class LibraryClient(Carrying, AsyncLlamaStackAsLibraryClient):  # type: ignore[misc]
-        """The stack inside the process; its inference requests carry the current token."""
-
-        def copy(self, **options: Any) -> Self:
-            """Return a client on the same stack; takes `provider_data` only."""
-            client = copy.copy(self)
-            for name in [n for n in vars(client) if _is_cached(type(client), n)]:
-                delattr(client, name)  # resources that would speak through the other client
-            client.provider_data = options.pop("provider_data", self.provider_data)
-            if options:
-                raise TypeError(f"In library mode a copy cannot change {sorted(options)}")
-            return client
-
-        with_options = copy
-
-        def carrying(self, data: dict[str, Any]) -> Self:
-            """Return a new client whose `provider_data` shows this."""
-            return self.copy(provider_data=ProviderData(data))
-
-        @property
-        def carried(self) -> dict[str, Any]:
-            """The client's provider data; assigning to `provider_data` changes it."""
-            data = self.provider_data or {}
-            if not isinstance(data, Mapping):
-                _logger.warning("Default provider data is not a JSON object; it is not sent")
-                return ProviderData()
-            return ProviderData(data)
-
-        async def send(self, call: Call, cast_to: Any, options: Any, stream: Any) -> Any:
-            """Call the stack once."""
-            header = await call.header()
-            options = options.model_copy()
-            options.headers = split(_headers(options))[0]
-            options.headers[LLAMA_STACK_HEADER] = header or "{}"
-            return await AsyncLlamaStackAsLibraryClient.request(self, cast_to, options, **stream)
-
-    return LibraryClient
+def _taught(kind: type[Carrying], generation: Generation, plain: type) -> Any:
+    """Return a class that is the stack's own client, with ours before it."""
+    return type(f"{kind.__name__}Client", (kind, plain), {"generation": generation})
 
 
 def _body(options: Any) -> Any:

@@ -1,0 +1,3 @@
+"""Stands in for a module that the wheel of lightspeed-stack 0.7.1 lacks."""
+
+__version__ = "0.7.1"
