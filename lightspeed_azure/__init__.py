@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         TokenUnavailableError,
     )
     from lightspeed_azure.manager import AzureEntraIDManager
+    from lightspeed_azure.transports.sync_holder import LlamaStackClientHolder, OgxClientHolder
 
 __all__ = [
     "AsyncLlamaStackClientHolder",
@@ -49,7 +50,9 @@ __all__ = [
     "CredentialRejectedError",
     "InvalidConfigurationError",
     "LightspeedAzureError",
+    "LlamaStackClientHolder",
     "LlamaStackConfiguration",
+    "OgxClientHolder",
     "ProviderDataError",
     "StackUnavailableError",
     "TokenError",
@@ -78,6 +81,7 @@ _HOMES = {
         "TokenUnavailableError",
     ),
     "manager": ("AzureEntraIDManager",),
+    "transports.sync_holder": ("LlamaStackClientHolder", "OgxClientHolder"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -127,7 +127,7 @@ async def _of_server(url: str, ca_bundle: Path | None) -> Generation | None:
     async with httpx.AsyncClient(transport=transport, timeout=VERSION_LIMIT) as client:
         try:
             answer = await client.get(f"{url.rstrip('/')}/v1/version")
-            major = int(str(answer.json()["version"]).partition(".")[0])
+            return of_version(answer.json())
         except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
             _logger.warning(
                 "The stack at %s did not say its version (%s); it is taken for %s, unless "
@@ -137,6 +137,15 @@ async def _of_server(url: str, ca_bundle: Path | None) -> Generation | None:
                 GENERATIONS[0].family,
             )
             return None
+
+
+def of_version(answer: Any) -> Generation:
+    """Return the generation of a server by its answer to `/v1/version`.
+
+    Raises:
+        ValueError, LookupError, TypeError: it says no version.
+    """
+    major = int(str(answer["version"]).partition(".")[0])
     return OGX if major >= 1 else LLAMA_STACK
 
 

@@ -13,12 +13,16 @@ HEADER_ARGUMENTS = frozenset({"extra_headers", "default_headers"})
 """What the clients of Llama Stack and OpenAI call headers."""
 
 
-def check_body(body: object, tokens: Sequence[str]) -> None:
+IN_THE_CLIENT = "as OGX takes every argument for a field; pass headers as _headers={…}"
+
+
+def check_body(body: object, tokens: Sequence[str], cure: str = IN_THE_CLIENT) -> None:
     """Refuse headers, and tokens of ours, in a body.
 
     Args:
         body: what would be sent as JSON.
         tokens: what may not be in it.
+        cure: why headers got there, and how to pass them.
 
     Raises:
         ProviderDataError: there is one; the text shows no value.
@@ -27,8 +31,8 @@ def check_body(body: object, tokens: Sequence[str]) -> None:
         return
     if isinstance(body, dict) and not HEADER_ARGUMENTS.isdisjoint(body):
         raise ProviderDataError(
-            "extra_headers= would be sent to the model inside the request's JSON body, as OGX takes "
-            "every argument for a field; pass headers as _headers={…}. Nothing was sent"
+            f"extra_headers= would be sent to the model inside the request's JSON body, {cure}. "
+            "Nothing was sent"
         )
     waiting: list[object] = [body]
     while waiting:
@@ -37,7 +41,7 @@ def check_body(body: object, tokens: Sequence[str]) -> None:
             if any(is_provider_data(str(name)) for name in part):
                 raise ProviderDataError(
                     "Provider data would be sent to the model inside the request's JSON body; "
-                    "pass it as _headers={…}. Nothing was sent"
+                    "pass it as a header. Nothing was sent"
                 )
             waiting += part.values()
         elif isinstance(part, list | tuple):

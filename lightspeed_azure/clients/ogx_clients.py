@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 from ogx_client import ApiClient, AsyncApiClient, AsyncOgxClient
 
+from lightspeed_azure.clients.answer import Refused
 from lightspeed_azure.clients.closing_errors import ClosingErrors
 from lightspeed_azure.clients.inference_call import Calls, MakeCalls
 from lightspeed_azure.clients.listing import ask
-from lightspeed_azure.clients.ogx_answer import Refused, get_json, held_answer, unless_refused
+from lightspeed_azure.clients.ogx_answer import get_json, held_answer, unless_refused
 from lightspeed_azure.clients.ogx_body import check_body
 from lightspeed_azure.clients.pinned_transport import pinned_transport
 from lightspeed_azure.config import LlamaStackConfiguration
