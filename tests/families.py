@@ -30,6 +30,7 @@ class Family:
         stream_status: a stream of the client → its HTTP status.
         raw: a client, a method, a path and a body → what the client answers to a call by hand.
         files_per_token: files that the stack keeps open, to its end, for each token it has seen.
+    synchronous: the stack's own synchronous clients: of a server, and around a stack inside.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Family:
     stream_status: Callable[[Any], int]
     raw: Callable[[Any, str, str, object], Awaitable[Any]]
     files_per_token: int
+    synchronous: tuple[str, str]
 
 
 def _ogx_command(config: str, url: str) -> list[str]:
@@ -81,6 +83,10 @@ LLAMA_STACK = Family(
     stream_status=lambda stream: int(stream.response.status_code),
     raw=_llama_stack_raw,
     files_per_token=0,
+    synchronous=(
+        "llama_stack_client.LlamaStackClient",
+        "llama_stack.core.library_client.LlamaStackAsLibraryClient",
+    ),
 )
 OGX = Family(
     name="ogx",
@@ -95,5 +101,6 @@ OGX = Family(
     stream_status=lambda stream: int(stream.status_code),
     raw=_ogx_raw,
     files_per_token=30,
+    synchronous=("ogx_client.OgxClient", "ogx.core.library_client.OGXAsLibraryClient"),
 )
 FAMILY = OGX if importlib.util.find_spec("ogx_client") else LLAMA_STACK
