@@ -13,6 +13,8 @@ BODY_LIMIT = 64 * 1024 * 1024
 
 def in_memory(request: httpx.Request) -> bytes | None:
     """Return the body of a request; None where it is a stream."""
+    if isinstance(request.stream, httpx.ByteStream):
+        return b"".join(request.stream)
     try:
         return request.content
     except httpx.RequestNotRead:

@@ -337,7 +337,7 @@ def test_a_closed_holder_stays_closed(
     assert "hello" in ask(client, "hello")
     holder.close()
     assert not holder.is_loaded
-    with pytest.raises(Exception, match="closed|Connection"):
+    with pytest.raises(Exception, match=r"closed|Connection"):
         ask(client, "hello")
     holder.load({"url": stack_url})
     assert "again" in ask(holder.get_client(), "again")
