@@ -21,8 +21,8 @@ _CLOSING = 2.0
 async def on_thread[T](work: Callable[[], T]) -> T:
     """Return what blocking work brings, on a daemon thread of its own.
 
-    The executor of an event loop takes no more work once the main thread has ended (CPython 3.12),
-    while other threads go on.
+    Once the main thread has ended, while other threads go on, neither the executor of an event loop
+    takes work, nor a thread can be started (CPython 3.12): then the loop waits itself.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
@@ -43,7 +43,10 @@ async def on_thread[T](work: Callable[[], T]) -> T:
             error = caught
         loop.call_soon_threadsafe(settle, value, error)
 
-    threading.Thread(target=run, daemon=True, name="lightspeed-azure-work").start()
+    try:
+        threading.Thread(target=run, daemon=True, name="lightspeed-azure-work").start()
+    except RuntimeError:
+        run()
     return await done
 
 

@@ -2,17 +2,20 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 from fake_stack import BASE_URL, answering, headers_of, redirecting, serving, stack
 from families import FAMILY, LLAMA_STACK, OGX
-from integration_support import MODEL, broken_run_config
+from integration_support import MODEL, RUN_CONFIG, broken_run_config, entra_block
 
 from lightspeed_azure import (
     AzureEntraIDManager,
@@ -28,6 +31,7 @@ from lightspeed_azure.emulators import Emulators, Fault
 pytestmark = pytest.mark.integration
 
 HEADER = FAMILY.header.lower()
+SCRIPT = Path(__file__).parents[1] / "synchronous_script.py"
 HELLO = [{"role": "user", "content": "hello"}]
 
 
@@ -342,6 +346,45 @@ def test_a_closed_holder_stays_closed(
     holder.load({"url": stack_url})
     assert "again" in ask(holder.get_client(), "again")
     holder.close()
+
+
+def run_script(config: LlamaStackConfiguration, emulators: Emulators) -> tuple[list[str], str]:
+    """Run the script; return who was answered, and all that it said."""
+    block = {name: str(value) for name, value in entra_block(emulators).items()}
+    block["client_secret"] = emulators.entra.application.client_secret.get_secret_value()
+    given = {"llama_stack": config.model_dump(mode="json"), "azure_entra_id": block}
+    result = subprocess.run(
+        [sys.executable, str(SCRIPT)],
+        input=json.dumps(given),
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    answered = [line for line in result.stderr.splitlines() if line.startswith("answered")]
+    assert emulators.azure.requests.rejected == 0
+    return [line.split()[1] for line in answered], result.stderr
+
+
+def test_a_script_forks_and_ends_by_itself(stack_url: str, emulators: Emulators) -> None:
+    """The child asks over connections of its own; late threads are served; nothing is closed."""
+    answered, said = run_script(LlamaStackConfiguration(url=stack_url), emulators)
+    assert answered == ["first", "child", "parent", "late"]
+    assert "Traceback" not in said
+    assert "Warning" not in said
+
+
+@pytest.mark.soak
+def test_a_script_with_the_stack_inside_forks_and_ends_by_itself(
+    stack_environment: None, emulators: Emulators
+) -> None:
+    """The child starts a stack of its own; nobody closes the two. Takes 10 s."""
+    answered, _ = run_script(
+        LlamaStackConfiguration(use_as_library_client=True, library_client_config_path=RUN_CONFIG),
+        emulators,
+    )
+    assert answered[:3] == ["first", "child", "parent"]
 
 
 def test_the_singleton_is_one() -> None:

@@ -20,6 +20,7 @@ from fake_stack import BASE_URL, Handler, answering, headers_of, redirecting, se
 from fake_stack import stack as with_listing
 from families import FAMILY
 from integration_support import MODEL
+from pydantic import SecretStr
 
 from lightspeed_azure import (
     AzureEntraIDManager,
@@ -553,7 +554,7 @@ async def test_the_stacks_own_key_goes_to_the_stack_only(
         return await with_listing(answering)(request)
 
     async with serving(seen()) as other, serving(handle) as url:
-        config = LlamaStackConfiguration(url=url, api_key="the-stacks-key")
+        config = LlamaStackConfiguration(url=url, api_key=SecretStr("the-stacks-key"))
         async with kind.client(config, manager=manager) as client:
             assert (await kind.ask(client, json=QUESTION)).status == 200
             await kind.ask(client, f"{other}/v1/files", "GET")
