@@ -36,7 +36,6 @@ def late() -> None:
     """Ask once the main thread has ended, over new connections."""
     threading.main_thread().join()
     if HTTP is not None:
-        HTTP.close()
         with http_client(URL.replace("127.0.0.1", "localhost")) as client:
             assert client.get("/v1/models").status_code == 200
     ask("late")

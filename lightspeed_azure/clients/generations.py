@@ -149,6 +149,28 @@ def of_version(answer: Any) -> Generation:
     return OGX if major >= 1 else LLAMA_STACK
 
 
+def check_family(family: str, answer: Any) -> None:
+    """Refuse a server of the other family, which would not read the header that its client sends.
+
+    Args:
+        family: that of the client in use.
+        answer: the server's answer to `/v1/version`; one that says nothing is let through.
+
+    Raises:
+        InvalidConfigurationError: it is of the other family.
+    """
+    try:
+        found = of_version(answer)
+    except (ValueError, LookupError, TypeError):
+        return
+    if found.family != family:
+        raise InvalidConfigurationError(
+            f"The server is {found.family} {answer['version']}, and would not read what the client of "
+            f"{family} sends; pip install 'lightspeed-azure[{found.extra}]'"
+            f", or set llama_stack.family: {found.family} where {found.client} is installed"
+        )
+
+
 def _is_installed(package: str) -> bool:
     spec = importlib.util.find_spec(package)
     return spec is not None and spec.origin is not None  # and not just a folder of that name

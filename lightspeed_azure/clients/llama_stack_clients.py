@@ -52,7 +52,7 @@ def connect(config: LlamaStackConfiguration, url: str, make_calls: MakeCalls) ->
             timeout=config.timeout, transport=pinned_transport(httpx.URL(url), config.ca_bundle)
         ),
     )
-    client.calls = make_calls(functools.partial(ask, client.get_json))
+    client.calls = make_calls(functools.partial(ask, client.get_json, "llama-stack"))
     return client
 
 

@@ -57,7 +57,8 @@ def connect(config: LlamaStackConfiguration, url: str, make_calls: MakeCalls) ->
     api = AsyncApiClient(client.configuration, http_client=http)
     api.default_headers.update(client.api_client.default_headers)
     client = client.on(api)
-    client.carry(make_calls(functools.partial(ask, functools.partial(get_json, client.api_client))))
+    get = functools.partial(get_json, client.api_client)
+    client.carry(make_calls(functools.partial(ask, get, "ogx")))
     return client
 
 

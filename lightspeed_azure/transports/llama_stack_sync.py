@@ -16,6 +16,7 @@ from lightspeed_azure.errors import LightspeedAzureError
 from lightspeed_azure.manager import AzureEntraIDManager
 from lightspeed_azure.provider_data import (
     LLAMA_STACK_HEADER,
+    HeaderValue,
     encode,
     is_provider_data,
     merge,
@@ -93,8 +94,11 @@ class ServiceClient(LlamaStackClient):
     def _prepare_request(self, request: httpx.Request) -> None:
         """Say which data is the default, and wait for the token; called for each attempt."""
         default = split(self._custom_headers)[1]
-        items = request.headers.multi_items()
-        own = [value for name, value in items if is_provider_data(name) and value not in default]
+        own = [
+            HeaderValue(value)
+            for name, value in request.headers.multi_items()
+            if is_provider_data(name) and value not in default
+        ]
         strip(request.headers)
         if own:
             request.headers[LLAMA_STACK_HEADER] = encode(merge(parse(value) for value in own))

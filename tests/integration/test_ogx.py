@@ -16,6 +16,7 @@ from integration_support import MODEL, RUN_CONFIG, ask, ask_streaming, entra_blo
 from lightspeed_azure import (
     AsyncLlamaStackClientHolder,
     AzureEntraIDManager,
+    InvalidConfigurationError,
     ProviderDataError,
     StackUnavailableError,
 )
@@ -87,6 +88,18 @@ async def test_a_call_may_have_headers_of_its_own(
     assert (sent["x-request-id"], sent["authorization"]) == ("7", "Bearer a-key")
     assert (data["openai_api_key"], data["groq_api_key"]) == ("c", "d")
     assert data["azure_api_key"] == manager.access_token.get_secret_value()
+
+
+async def test_the_client_of_llama_stack_is_told_that_the_server_is_ogx(
+    manager: AzureEntraIDManager, stack_url: str, emulators: Emulators
+) -> None:
+    """It would send a header that OGX does not read: the error names the cure; no token is fetched."""
+    holder = AsyncLlamaStackClientHolder.isolated(manager=manager)
+    await holder.load({"url": stack_url, "family": "llama-stack"})
+    with pytest.raises(InvalidConfigurationError, match=r"is ogx 1\..*lightspeed-azure\[ogx\]"):
+        await ask(holder.get_client(), "hello")
+    await holder.close()
+    assert emulators.entra.requests.requested == 0
 
 
 PROVIDERS = ("azure", "azure-west")

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from canary import Canary
 from fake_stack import BASE_URL, answering, headers_of, redirecting, serving, stack
 from families import FAMILY, LLAMA_STACK, OGX
 from integration_support import MODEL, RUN_CONFIG, broken_run_config, entra_block
@@ -370,9 +371,9 @@ def run_script(config: LlamaStackConfiguration, emulators: Emulators) -> tuple[l
 def test_a_script_forks_and_ends_by_itself(stack_url: str, emulators: Emulators) -> None:
     """The child asks over connections of its own; late threads are served; nothing is closed."""
     answered, said = run_script(LlamaStackConfiguration(url=stack_url), emulators)
-    assert answered == ["first", "child", "parent", "late"]
+    assert answered == ["first", "child", "parent", "late"], said
     assert "Traceback" not in said
-    assert "Warning" not in said
+    assert "ResourceWarning" not in said
 
 
 @pytest.mark.soak
@@ -385,6 +386,33 @@ def test_a_script_with_the_stack_inside_forks_and_ends_by_itself(
         emulators,
     )
     assert answered[:3] == ["first", "child", "parent"]
+
+
+def test_the_canary(
+    holder: LlamaStackClientHolder,
+    manager: AzureEntraIDManager,
+    emulators: Emulators,
+    canary: Canary,
+) -> None:
+    """Neither a client, nor an error with its frames, nor what is logged shows a token."""
+    client = holder.get_client()
+    ask(client, "hello")
+    canary.watch(first=manager.access_token.get_secret_value())
+    updated = holder.update_azure_token()
+    emulators.azure.revoke_all_issued_before_now()
+    respond_streaming(updated, "hello")
+    canary.watch(second=manager.access_token.get_secret_value())
+    emulators.azure.audiences = ["https://another.example"]
+    with pytest.raises(Exception, match="401") as refused:
+        ask(updated, "refused")
+    canary.watch(third=manager.access_token.get_secret_value())
+    canary.read_error("refused", refused.value)
+    with pytest.raises(ProviderDataError) as bad:
+        updated.chat.completions.create(
+            model=MODEL, messages=HELLO, **{FAMILY.headers: {HEADER: "nope"}}
+        )
+    canary.read_error("bad data", bad.value)
+    canary.read(holder=holder, client=client, updated=updated)
 
 
 def test_the_singleton_is_one() -> None:

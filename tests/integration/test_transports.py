@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import runpy
 import ssl
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,18 +15,21 @@ from typing import Any
 
 import httpx
 import httpx2
+import openai
 import pytest
 from aiohttp import web
+from canary import Canary
 from entra_material import Certificate
 from fake_stack import BASE_URL, Handler, answering, headers_of, redirecting, serving
 from fake_stack import stack as with_listing
 from families import FAMILY
-from integration_support import MODEL
+from integration_support import MODEL, entra_block
 from pydantic import SecretStr
 
 from lightspeed_azure import (
     AzureEntraIDManager,
     InvalidConfigurationError,
+    LlamaStackClientHolder,
     LlamaStackConfiguration,
     ProviderDataError,
     StackUnavailableError,
@@ -40,6 +45,7 @@ HEADER = FAMILY.header.lower()
 OTHER_HEADER = next(
     name for name in ("x-llamastack-provider-data", "x-ogx-provider-data") if name != HEADER
 )
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples" / "clients").glob("*.py"))
 CHAT = "/v1/chat/completions"
 QUESTION = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}]}
 REFUSED = (
@@ -661,3 +667,102 @@ def test_a_transport_under_a_client_of_ones_own(
         ["GET /v1/version", "GET /v1/models", "GET /v1/providers", f"POST {CHAT}"]
     )
     assert emulators.azure.requests.accepted == 1
+
+
+@pytest.mark.parametrize("make", [of_httpx, of_httpx2], ids=["httpx", "httpx2"])
+async def test_the_openai_sdk(
+    manager: AzureEntraIDManager, emulators: Emulators, stack_url: str, make: Any
+) -> None:
+    """Pointed at the stack's /v1, with a client of either kind: refusals stay unseen there, too."""
+    http = make.async_http_client(stack_url, manager=manager)
+    async with openai.AsyncOpenAI(
+        base_url=f"{stack_url}/v1", api_key="none", http_client=http
+    ) as client:
+        answer = await client.responses.create(model=MODEL, input="hello")
+        assert "hello" in answer.output_text
+        emulators.azure.revoke_all_issued_before_now()
+        stream = await client.responses.create(model=MODEL, input="hello", stream=True)
+        assert [event.type async for event in stream][-1] == "response.completed"
+    with openai.OpenAI(
+        base_url=f"{stack_url}/v1",
+        api_key="none",
+        http_client=make.http_client(stack_url, manager=manager),
+    ) as synchronous:
+        emulators.azure.revoke_all_issued_before_now()
+        chat = synchronous.chat.completions.create(
+            model=MODEL, messages=[{"role": "user", "content": "hello"}]
+        )
+        assert "hello" in (chat.choices[0].message.content or "")
+    assert emulators.entra.requests.issued == 3
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_the_examples_run(  # noqa: PLR0917 - fixtures
+    emulators: Emulators,
+    stack_url: str,
+    tmp_path: Path,
+    example: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Each prints the answer of a real stack; none is longer than a screen."""
+    if "pydantic_ai" in example.read_text():
+        pytest.importorskip("pydantic_ai", reason="pydantic-ai is nobody's dependency here")
+    block = {name: str(value) for name, value in entra_block(emulators).items()}
+    block["client_secret"] = emulators.entra.application.client_secret.get_secret_value()
+    file = tmp_path / "lightspeed-stack.yaml"
+    file.write_text(json.dumps({"llama_stack": {"url": stack_url}, "azure_entra_id": block}))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(example), "hello"])
+    with (
+        AzureEntraIDManager.replaced(AzureEntraIDManager.isolated()) as manager,
+        LlamaStackClientHolder.replaced(LlamaStackClientHolder.isolated()),
+    ):
+        runpy.run_path(str(example), run_name="__main__")
+        manager.close()
+    assert "hello" in capsys.readouterr().out
+    assert emulators.azure.requests.accepted == 1
+    assert len(example.read_text().splitlines()) <= 40
+
+
+async def test_the_canary(
+    kind: Kind,
+    manager: AzureEntraIDManager,
+    emulators: Emulators,
+    stack_url: str,
+    canary: Canary,
+) -> None:
+    """Clients, requests, answers, errors and what is logged show no token."""
+    async with kind.client(stack_url, manager=manager) as client:
+        request = client.build_request("POST", CHAT, json=QUESTION)
+        sent = (
+            client.send(request) if kind.asynchronous else asyncio.to_thread(client.send, request)
+        )
+        answer = await sent
+        canary.watch(first=manager.access_token.get_secret_value())
+        emulators.azure.revoke_all_issued_before_now()
+        await kind.ask(client, json=QUESTION)
+        canary.watch(second=manager.access_token.get_secret_value())
+        emulators.azure.audiences = ["https://another.example"]
+        refused = await kind.ask(client, json=QUESTION)
+        canary.watch(third=manager.access_token.get_secret_value())
+        token = manager.access_token.get_secret_value()
+        with pytest.raises(ProviderDataError) as caught:
+            await kind.ask(client, json=QUESTION, headers={HEADER: f"{token} nope"})
+        canary.read_error("bad data", caught.value)
+        emulators.entra.fault(Fault.status(503))
+        manager.identity().cache.invalidate(manager.access_token)
+        with pytest.raises(TokenUnavailableError) as unavailable:
+            await kind.ask(client, json=QUESTION)
+        canary.read_error("no token", unavailable.value)
+        canary.read(
+            client=client,
+            request=request,
+            request_headers=request.headers,
+            request_extensions=request.extensions,
+            answer=answer,
+            answer_headers=answer.headers,
+            answer_extensions=answer.extensions,
+            refused=refused,
+            history=answer.history,
+        )
