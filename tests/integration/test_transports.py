@@ -693,7 +693,12 @@ async def test_the_openai_sdk(
             model=MODEL, messages=[{"role": "user", "content": "hello"}]
         )
         assert "hello" in (chat.choices[0].message.content or "")
-    assert emulators.entra.requests.issued == 3
+        assert emulators.entra.requests.issued == 3
+        emulators.entra.fault(Fault.status(503))
+        manager.identity().cache.invalidate(manager.access_token)
+        with pytest.raises(openai.APIConnectionError) as caught:
+            synchronous.with_options(max_retries=0).embeddings.create(model=MODEL, input="hello")
+    assert isinstance(caught.value.__cause__, TokenUnavailableError)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
