@@ -1,11 +1,12 @@
 """An answer of the stack as httpx has it: refused, or a stream whose opening is held back."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import httpx
 
 from lightspeed_azure.clients.event_stream import Events
-from lightspeed_azure.clients.held_stream import HeldStream
+from lightspeed_azure.clients.held_stream import HeldStream, RepetitionFailedError, Send
 from lightspeed_azure.clients.refusal import is_azure_refusal
 
 _OF_THE_WIRE = frozenset({"content-encoding", "content-length", "transfer-encoding"})
@@ -65,6 +66,46 @@ def decoded_headers(response: httpx.Response) -> list[tuple[str, str]]:
     """Return the headers but for those of a body as it came over the wire."""
     items = response.headers.multi_items()
     return [item for item in items if item[0].lower() not in _OF_THE_WIRE]
+
+
+async def unless_refused(response: httpx.Response) -> httpx.Response:
+    """Return an answer; one that may be a refusal was read, and can be read again.
+
+    Raises:
+        Refused: it says that Azure rejected the token.
+    """
+    if not may_be_refused(response.status_code):
+        return response
+    content = await response.aread()
+    read = httpx.Response(
+        response.status_code,
+        headers=decoded_headers(response),
+        content=content,
+        extensions=response.extensions,
+    )
+    raise_if_refused(read, read.status_code, content.decode(errors="replace"))
+    return read
+
+
+def held_response(
+    answer: httpx.Response, refused: Callable[[], None], send_again: Send[Any], *, may_repeat: bool
+) -> httpx.Response:
+    """Return a streamed answer with its opening held back; another one as it is."""
+    if not is_event_stream(answer):
+        return answer
+
+    async def again() -> Any:
+        try:
+            second = await send_again()
+        except Refused as error:
+            raise RepetitionFailedError from error
+        if second.status_code != 200:
+            await second.aclose()
+            raise RepetitionFailedError
+        return events_of(second)
+
+    held = HeldStream(events_of(answer), refused, again, may_repeat=may_repeat)
+    return with_events(answer, held)
 
 
 class _HeldBytes(httpx.AsyncByteStream):

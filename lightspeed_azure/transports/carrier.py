@@ -12,18 +12,9 @@ from typing import Any
 
 import httpx
 
-from lightspeed_azure.clients.answer import (
-    Refused,
-    decoded_headers,
-    events_of,
-    is_event_stream,
-    may_be_refused,
-    raise_if_refused,
-    with_events,
-)
+from lightspeed_azure.clients.answer import Refused, held_response, unless_refused
 from lightspeed_azure.clients.closing_errors import ClosingErrors
 from lightspeed_azure.clients.generations import GENERATIONS, Generation, of_version
-from lightspeed_azure.clients.held_stream import HeldStream, RepetitionFailedError, Send
 from lightspeed_azure.clients.inference_call import (
     INFERENCE_PATHS,
     STREAM_MIN_REMAINING,
@@ -236,46 +227,6 @@ class TokenCarrier(httpx.AsyncBaseTransport):
         if answer.status_code != 200:
             raise _Unwilling(answer.status_code)
         return answer.json()
-
-
-async def unless_refused(response: httpx.Response) -> httpx.Response:
-    """Return an answer; one that may be a refusal was read, and can be read again.
-
-    Raises:
-        Refused: it says that Azure rejected the token.
-    """
-    if not may_be_refused(response.status_code):
-        return response
-    content = await response.aread()
-    read = httpx.Response(
-        response.status_code,
-        headers=decoded_headers(response),
-        content=content,
-        extensions=response.extensions,
-    )
-    raise_if_refused(read, read.status_code, content.decode(errors="replace"))
-    return read
-
-
-def held_response(
-    answer: httpx.Response, refused: Callable[[], None], send_again: Send[Any], *, may_repeat: bool
-) -> httpx.Response:
-    """Return a streamed answer with its opening held back; another one as it is."""
-    if not is_event_stream(answer):
-        return answer
-
-    async def again() -> Any:
-        try:
-            second = await send_again()
-        except Refused as error:
-            raise RepetitionFailedError from error
-        if second.status_code != 200:
-            await second.aclose()
-            raise RepetitionFailedError
-        return events_of(second)
-
-    held = HeldStream(events_of(answer), refused, again, may_repeat=may_repeat)
-    return with_events(answer, held)
 
 
 def _ends_in_inference(path: str) -> bool:

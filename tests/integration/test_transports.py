@@ -696,9 +696,8 @@ async def test_the_openai_sdk(
         assert emulators.entra.requests.issued == 3
         emulators.entra.fault(Fault.status(503))
         manager.identity().cache.invalidate(manager.access_token)
-        with pytest.raises(openai.APIConnectionError) as caught:
-            synchronous.with_options(max_retries=0).embeddings.create(model=MODEL, input="hello")
-    assert isinstance(caught.value.__cause__, TokenUnavailableError)
+        with pytest.raises(TokenUnavailableError):
+            synchronous.embeddings.create(model=MODEL, input="hello")
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
