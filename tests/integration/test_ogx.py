@@ -1,5 +1,6 @@
 """What only OGX has: arguments that become the body, and a key for each provider."""
 
+import asyncio
 import json
 import os
 from collections.abc import Iterator
@@ -17,12 +18,14 @@ from lightspeed_azure import (
     AsyncLlamaStackClientHolder,
     AzureEntraIDManager,
     InvalidConfigurationError,
+    LlamaStackClientHolder,
     ProviderDataError,
     StackUnavailableError,
 )
 from lightspeed_azure.demo.processes import free_port, server
 from lightspeed_azure.emulators import Application, Emulators, fingerprint
 from lightspeed_azure.provider_data import provider_keys
+from lightspeed_azure.transports import http_client
 
 pytestmark = pytest.mark.integration
 
@@ -209,8 +212,18 @@ async def test_a_server_over_tls(
         assert "hello" in await ask(holder.get_client(), "hello")
         assert "hello" in await ask_streaming(holder.get_client(), "hello")
         await holder.close()
+
+        def asked() -> str:
+            question = {"model": MODEL, "messages": MESSAGES}
+            with LlamaStackClientHolder.isolated(manager=manager) as synchronous:
+                synchronous.load({"url": url, "ca_bundle": str(crt)})
+                synchronous.get_client().chat.completions.create(**question)
+            with http_client(url, manager=manager, ca_bundle=crt) as client:
+                return client.post("/v1/chat/completions", json=question).text
+
+        assert "hello" in await asyncio.to_thread(asked)
         await holder.load({"url": url})
         with pytest.raises(StackUnavailableError):
             await ask(holder.get_client(), "hello")
         await holder.close()
-    assert emulators.azure.requests.accepted == 2
+    assert emulators.azure.requests.accepted == 4
