@@ -541,7 +541,8 @@ async def test_tls_with_an_authority_of_ones_own(
     (tmp_path / "ca.pem").write_bytes(certificate.public)
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(tmp_path / "ca.pem", tmp_path / "key.pem")
-    async with serving(with_listing(seen()), tls=tls) as url:
+    async with serving(with_listing(seen()), tls=tls) as address:
+        url = address.replace("127.0.0.1", "localhost")
         async with kind.client(url, manager=manager, ca_bundle=tmp_path / "ca.pem") as client:
             assert (await kind.ask(client, json=QUESTION)).status == 200
         async with kind.client(url, manager=manager) as client:
