@@ -570,6 +570,9 @@ async def test_the_stacks_own_key_goes_to_the_stack_only(
         async with kind.client(config, manager=manager) as client:
             assert (await kind.ask(client, json=QUESTION)).status == 200
             await kind.ask(client, f"{other}/v1/files", "GET")
+            assert set(asked) == {"Bearer the-stacks-key"}
+            await kind.ask(client, json=QUESTION, headers={"Authorization": "Bearer callers"})
+            assert asked.pop() == "Bearer callers"
         assert set(asked) == {"Bearer the-stacks-key"}
         asked.clear()
         async with kind.client(url, manager=manager) as client:
@@ -608,11 +611,10 @@ def test_no_request_of_50_threads_fails_while_tokens_expire(
 ) -> None:
     """A crowd asks through several lifetimes of a token; Azure accepts every single request."""
     emulators.entra.token_lifetime = 3.0
-    end = time.monotonic() + 4.0
 
     def crowd(client: Any) -> int:
         asked = 0
-        while time.monotonic() < end:
+        while not asked or len(emulators.azure.requests.accepted_by_token) < 3:
             answer = client.post(CHAT, json=QUESTION)
             assert answer.status_code == 200, answer.text
             asked += 1
@@ -626,8 +628,7 @@ def test_no_request_of_50_threads_fails_while_tokens_expire(
         asked = sum(threads.map(crowd, [client] * 50))
     seen = emulators.azure.requests
     assert seen.rejected == 0, seen.by_reason
-    assert seen.accepted == asked > 50
-    assert len(seen.accepted_by_token) >= 2
+    assert seen.accepted == asked >= 50
 
 
 async def test_fifty_refused_together_renew_once(
