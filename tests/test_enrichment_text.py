@@ -321,3 +321,14 @@ def test_a_provider_without_an_identity_is_named() -> None:
     """Of several identities, each serves one provider; one that none serves gets no token."""
     outcome = enriched(provider(BASE, MODELS), "run.yaml", ["other"])
     assert any("no identity serves azure" in line for line in outcome.warnings)
+
+
+def test_names_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Provider, model and identity meet under the name that a variable gives them, here."""
+    name = "${env.AZURE_PROVIDER_ID:=__disabled__}"
+    text = provider(BASE, MODELS).replace("provider_id: azure", f'provider_id: "{name}"')
+    monkeypatch.delenv("AZURE_PROVIDER_ID", raising=False)
+    assert enriched(text, "run.yaml", [name]).warnings == ()
+    monkeypatch.setenv("AZURE_PROVIDER_ID", "my-azure")
+    assert enriched(text, "run.yaml", [name]).warnings == ()
+    assert any("serves my-azure" in line for line in enriched(text, "f", ["azure"]).warnings)

@@ -1,5 +1,7 @@
 """Which generation of the stack is in use: as configured, as installed, as the server says."""
 
+import asyncio
+import contextlib
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -9,6 +11,7 @@ from aiohttp import web
 from fake_stack import serving
 
 from lightspeed_azure import InvalidConfigurationError, LlamaStackConfiguration
+from lightspeed_azure.clients import generations
 from lightspeed_azure.clients.generations import GENERATIONS, LLAMA_STACK, OGX, Generation, in_use
 from lightspeed_azure.demo.processes import free_port
 
@@ -62,6 +65,7 @@ async def test_the_one_that_is_installed_is_in_use(
     ("answer", "generation"),
     [
         ({"version": "0.7.3"}, LLAMA_STACK),
+        ({"version": "v0.7.3"}, LLAMA_STACK),
         ({"version": "1.5.0"}, OGX),
         ({"version": "2.0.0.dev1"}, OGX),
         ({"version": "unknown"}, OGX),
@@ -87,6 +91,31 @@ async def test_the_server_says_which_client_it_needs(
             assert await in_use(LlamaStackConfiguration(url=url, family=each.family)) is each
     assert asked == ["/v1/version"], "what is configured is not asked for"
     assert await in_use(LlamaStackConfiguration(url=url)) is OGX
+
+
+async def test_the_question_follows_a_redirect_and_takes_no_longer_than_its_limit(
+    installed: Installed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the client itself follows; a server that drips its answer is taken for the newer."""
+    installed.add(*(each.client for each in GENERATIONS))
+
+    async def version(request: web.BaseRequest) -> web.StreamResponse:
+        if request.path == "/moved/v1/version":
+            return web.json_response({"version": "0.7.3"})
+        if request.path == "/v1/version":
+            return web.Response(status=308, headers={"Location": "/moved/v1/version"})
+        drip = web.StreamResponse()
+        await drip.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await drip.write(b" ")
+                await asyncio.sleep(0.01)
+        return drip
+
+    async with serving(version) as url:
+        assert await in_use(LlamaStackConfiguration(url=url)) is LLAMA_STACK
+        monkeypatch.setattr(generations, "VERSION_LIMIT", 0.1)
+        assert await in_use(LlamaStackConfiguration(url=f"{url}/dripping")) is OGX
 
 
 @pytest.mark.parametrize("family", ["ogx", "llama-stack", None])

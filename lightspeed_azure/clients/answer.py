@@ -115,8 +115,11 @@ class _HeldBytes(httpx.AsyncByteStream):
         self._events = events
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for event in self._events:
-            yield event.raw
+        try:
+            async for event in self._events:
+                yield event.raw
+        finally:
+            await self._events.close()  # where the caller goes away, at once
 
     async def aclose(self) -> None:
         await self._events.close()

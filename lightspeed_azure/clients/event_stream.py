@@ -10,6 +10,12 @@ from typing import Any
 _END_OF_EVENT = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 """https://html.spec.whatwg.org/multipage/server-sent-events.html."""
 
+_END_LENGTH = 4
+"""Bytes that the end of an event has at most: it may come in two parts."""
+
+_DATA = re.compile(rb"(?:^|[\r\n])data")
+"""Where an event's data begins: clients pass over one that has none."""
+
 
 class Event:
     """One event, as it came; its fields are those of the JSON in it.
@@ -33,7 +39,7 @@ class Event:
         )
         try:
             return json.loads(data, object_hook=lambda fields: SimpleNamespace(**fields))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             return SimpleNamespace()
 
 
@@ -57,11 +63,17 @@ class Events:
         return await anext(self._events)
 
     async def _split(self) -> AsyncIterator[Event]:
-        buffer = b""
+        """Cut the body into events; what has no data, such as a comment, goes with the next one."""
+        buffer, searched, begun = bytearray(), 0, 0
         async for part in self._parts:
             buffer += part
-            while end := _END_OF_EVENT.search(buffer):
-                yield Event(buffer[: end.end()])
-                buffer = buffer[end.end() :]
+            while end := _END_OF_EVENT.search(buffer, searched):
+                searched = end.end()
+                if _DATA.search(buffer, max(begun - 1, 0), searched):
+                    yield Event(bytes(buffer[:searched]))
+                    del buffer[:searched]
+                    searched = 0
+                begun = searched
+            searched = max(begun, len(buffer) - _END_LENGTH + 1)
         if buffer:
-            yield Event(buffer)
+            yield Event(bytes(buffer))

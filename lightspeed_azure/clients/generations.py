@@ -5,6 +5,7 @@ and offer `connect(config, url, make_calls)` and `async start(run_config, make_c
 has `carried`, `carrying(data)` and `shutdown()` besides all that the stack's own client has.
 """
 
+import asyncio
 import importlib
 import importlib.util
 import logging
@@ -124,11 +125,12 @@ async def start(generation: Generation, run_config: Path, make_calls: MakeCalls)
 async def _of_server(url: str, ca_bundle: Path | None) -> Generation | None:
     """Return the generation of the server at a URL; None while it does not say."""
     transport = pinned_transport(httpx.URL(url), ca_bundle)
-    async with httpx.AsyncClient(transport=transport, timeout=VERSION_LIMIT) as client:
+    async with httpx.AsyncClient(transport=transport, follow_redirects=True) as client:
         try:
-            answer = await client.get(f"{url.rstrip('/')}/v1/version")
+            async with asyncio.timeout(VERSION_LIMIT):
+                answer = await client.get(f"{url.rstrip('/')}/v1/version")
             return of_version(answer.json())
-        except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
+        except (httpx.HTTPError, TimeoutError, ValueError, LookupError, TypeError) as error:
             _logger.warning(
                 "The stack at %s did not say its version (%s); it is taken for %s, unless "
                 "llama_stack.family says otherwise",
@@ -145,7 +147,7 @@ def of_version(answer: Any) -> Generation:
     Raises:
         ValueError, LookupError, TypeError: it says no version.
     """
-    major = int(str(answer["version"]).partition(".")[0])
+    major = int(str(answer["version"]).lstrip("v").partition(".")[0])
     return OGX if major >= 1 else LLAMA_STACK
 
 

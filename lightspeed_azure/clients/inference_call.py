@@ -17,7 +17,10 @@ INFERENCE_PATHS = (
     "/v1/completions",
     "/v1/embeddings",
     "/v1/responses",
+    "/v1/responses/compact",
     "/v1/messages",
+    "/v1/messages/count_tokens",
+    "/v1alpha/interactions",
 )
 """The calls that reach a model (llama_stack_api 0.7, ogx_api 1.x); nothing else gets a token."""
 

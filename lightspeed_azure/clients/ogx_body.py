@@ -4,7 +4,10 @@ The client of OGX puts every argument that it does not know into the body: `extr
 header there (ogx_client/api/chat_completions_api.py 1.5).
 """
 
-from collections.abc import Sequence
+import functools
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from lightspeed_azure.errors import ProviderDataError
 from lightspeed_azure.provider_data import is_provider_data
@@ -14,6 +17,46 @@ HEADER_ARGUMENTS = frozenset({"extra_headers", "default_headers"})
 
 
 IN_THE_CLIENT = "as OGX takes every argument for a field; pass headers as _headers={…}"
+
+
+def check_arguments(arguments: Mapping[str, object], cure: str = IN_THE_CLIENT) -> None:
+    """Refuse headers among the arguments of a call.
+
+    Raises:
+        ProviderDataError: there are some; the text shows no value.
+    """
+    if not HEADER_ARGUMENTS.isdisjoint(arguments):
+        raise ProviderDataError(
+            f"extra_headers= would be sent to the model inside the request's JSON body, {cure}. "
+            "Nothing was sent"
+        )
+
+
+class Checked:
+    """Goes before a class of the client's resources: its methods refuse headers themselves.
+
+    Those that take no free arguments would raise pydantic's error, which shows the value.
+    """
+
+    def __getattribute__(self, name: str) -> Any:
+        found = super().__getattribute__(name)
+        if name.startswith("_") or not inspect.ismethod(found):
+            return found
+
+        @functools.wraps(found)
+        def method(*args: Any, **options: Any) -> Any:
+            check_arguments(options)
+            return found(*args, **options)
+
+        return method
+
+
+@functools.cache
+def checked[Resource](kind: type[Resource]) -> type[Resource]:
+    """Return a class of resources whose methods refuse headers."""
+    if issubclass(kind, Checked):
+        return kind
+    return type(kind.__name__, (Checked, kind), {"__module__": kind.__module__})
 
 
 def check_body(body: object, tokens: Sequence[str], cure: str = IN_THE_CLIENT) -> None:
@@ -29,11 +72,8 @@ def check_body(body: object, tokens: Sequence[str], cure: str = IN_THE_CLIENT) -
     """
     if not isinstance(body, dict | list):
         return
-    if isinstance(body, dict) and not HEADER_ARGUMENTS.isdisjoint(body):
-        raise ProviderDataError(
-            f"extra_headers= would be sent to the model inside the request's JSON body, {cure}. "
-            "Nothing was sent"
-        )
+    if isinstance(body, dict):
+        check_arguments(body, cure)
     waiting: list[object] = [body]
     while waiting:
         part = waiting.pop()
@@ -43,7 +83,7 @@ def check_body(body: object, tokens: Sequence[str], cure: str = IN_THE_CLIENT) -
                     "Provider data would be sent to the model inside the request's JSON body; "
                     "pass it as a header. Nothing was sent"
                 )
-            waiting += part.values()
+            waiting += [*part, *part.values()]
         elif isinstance(part, list | tuple):
             waiting += part
         elif isinstance(part, str) and any(token in part for token in tokens):

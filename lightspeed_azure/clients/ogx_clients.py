@@ -24,7 +24,7 @@ from lightspeed_azure.clients.closing_errors import ClosingErrors
 from lightspeed_azure.clients.inference_call import Calls, MakeCalls
 from lightspeed_azure.clients.listing import ask
 from lightspeed_azure.clients.ogx_answer import get_json, held_answer, unless_refused
-from lightspeed_azure.clients.ogx_body import check_body
+from lightspeed_azure.clients.ogx_body import check_body, checked
 from lightspeed_azure.clients.pinned_transport import pinned_transport
 from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.provider_data import (
@@ -35,6 +35,9 @@ from lightspeed_azure.provider_data import (
     parse_defaults,
     split,
 )
+
+_RESOURCES = "ogx_client.api."
+"""Where the classes are whose methods send: `client.models`, `client.chat.completions` and so on."""
 
 _logger = logging.getLogger(__name__)
 
@@ -99,6 +102,9 @@ class Carrying:
         self.calls = calls
         self.api_client.param_serialize = self._serialize
         self.api_client.call_api = self._call
+        for part in vars(self).values():
+            if type(part).__module__.startswith(_RESOURCES):
+                part.__class__ = checked(part.__class__)
 
     def on(self, api: Any) -> Self:
         """Return a copy whose every part speaks through another `api_client`."""
@@ -108,7 +114,7 @@ class Carrying:
             if id(part) not in known:
                 known[id(part)] = new = copy.copy(part)
                 for name, value in vars(part).items():
-                    if id(value) in known or type(value).__module__.startswith("ogx_client.api."):
+                    if id(value) in known or type(value).__module__.startswith(_RESOURCES):
                         vars(new)[name] = copied(value)
             return known[id(part)]
 

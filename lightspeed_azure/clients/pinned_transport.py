@@ -13,8 +13,11 @@ import httpx
 from lightspeed_azure.config.llama_stack import is_loopback
 from lightspeed_azure.provider_data import strip
 
-CONNECTIONS = httpx.Limits(max_connections=1000, max_keepalive_connections=100)
-"""httpx's 100 would let the 101st concurrent stream wait for another one to end."""
+CONNECTIONS = httpx.Limits(
+    max_connections=1000, max_keepalive_connections=100, keepalive_expiry=4.0
+)
+"""httpx's 100 would let the 101st concurrent stream wait for another one to end; and its 5 seconds
+are those after which uvicorn hangs up an idle connection, so that a request could meet the end."""
 
 
 class PinnedTransport(httpx.AsyncBaseTransport):

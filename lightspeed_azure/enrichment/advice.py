@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from lightspeed_azure.enrichment.node import Path
 from lightspeed_azure.enrichment.providers import (
+    DISABLED,
     INFERENCE,
     REFERENCE,
     AzureProvider,
@@ -54,6 +55,7 @@ def advice(
             "give the stack's own run.yaml",
         )
         return
+    azure = [provider for provider in azure if provider.name != DISABLED]
     for provider in azure:
         yield from _of_condition(provider)
         yield from _of_endpoint(provider)
@@ -145,7 +147,9 @@ def _of_key(
 
 
 def _of_models(tree: Mapping[str, Any], azure: Sequence[AzureProvider]) -> Iterator[Note]:
-    served = {resolved(model.get("provider_id")) for _, model in registered_models(tree)}
+    served = {
+        resolved(with_environment(model.get("provider_id"))) for _, model in registered_models(tree)
+    }
     if "" in served:  # the only provider serves it
         return
     for provider in azure:
@@ -168,8 +172,9 @@ def _of_identities(
             "they need different ones, write azure_entra_id as a list, each with its provider_id",
         )
     elif identities and None not in identities:
+        served = {resolved(with_environment(name)) for name in identities}
         for provider in azure:
-            if provider.name not in identities:
+            if provider.name not in served:
                 yield Note(
                     provider.path,
                     f"no identity serves {provider.name or 'this provider'}, so its requests carry "

@@ -10,6 +10,9 @@ from lightspeed_azure.errors import InvalidConfigurationError
 
 AZURE_PROVIDER_TYPE = "remote::azure"
 
+DISABLED = "__disabled__"
+"""The `provider_id` of a provider that no stack looks at (`replace_env_vars`, llama-stack 0.7.3)."""
+
 INFERENCE: Path = ("providers", "inference")
 
 REFERENCE = re.compile(r"\$\{env\.([A-Z0-9_]+)(?::([=+])([^}]*))?\}")
@@ -54,8 +57,8 @@ class AzureProvider(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Its `provider_id` as the stack gives it when its condition holds."""
-        return resolved(self.entry.get("provider_id"))
+        """Its `provider_id` as the stack gives it, here, when its condition holds."""
+        return resolved(with_environment(self.entry.get("provider_id")))
 
 
 def azure_providers(tree: object) -> list[AzureProvider]:

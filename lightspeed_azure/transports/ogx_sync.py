@@ -11,6 +11,7 @@ from typing import Any, Self
 from ogx_client import OgxClient
 from ogx_client.rest import RESTResponse
 
+from lightspeed_azure.clients.ogx_body import checked
 from lightspeed_azure.manager import AzureEntraIDManager
 from lightspeed_azure.transports.pulled import pulled_response
 from lightspeed_azure.transports.sync_source import Held, Source
@@ -37,6 +38,9 @@ class Waiting:
         self.api_client.default_headers = inner.default_headers
         self.api_client.param_serialize = inner.param_serialize
         self.api_client.call_api = self._call
+        for part in vars(self).values():
+            if type(part).__module__.startswith("ogx_client.api."):
+                part.__class__ = checked(part.__class__)
 
     def shown_as(self, held: Held, client: Any) -> Self:
         """Return a client that shows what an asynchronous one shows."""

@@ -1,6 +1,7 @@
 """What only OGX has: arguments that become the body, and a key for each provider."""
 
 import asyncio
+import gc
 import json
 import os
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from entra_material import Certificate
 from fake_stack import BASE_URL, COMPLETION, headers_of, serving, stack
 from families import FAMILY
 from integration_support import MODEL, RUN_CONFIG, ask, ask_streaming, entra_block, two_providers
+from ogx_client.api.chat_completions_api import AsyncChatCompletionsApi
 
 from lightspeed_azure import (
     AsyncLlamaStackClientHolder,
@@ -40,9 +42,10 @@ MESSAGES = [{"role": "user", "content": "hello"}]
         {"extra_body": {"extra_headers": {"X-Request-Id": "1"}}},
         {"headers": {FAMILY.header.lower(): "{token}"}},
         {"metadata": {"key": "{token}"}},
+        {"metadata": {"{token}": "key"}},
         {"messages": [{"role": "user", "content": "my token is {token}, is it good?"}]},
     ],
-    ids=["extra_headers", "with-token", "extra_body", "headers", "metadata", "message"],
+    ids=["extra_headers", "with-token", "extra_body", "headers", "metadata", "key", "message"],
 )
 @pytest.mark.parametrize("shown", [False, True])
 async def test_headers_and_tokens_never_get_into_a_body(
@@ -65,6 +68,81 @@ async def test_headers_and_tokens_never_get_into_a_body(
     assert token not in str(caught.value)
     assert emulators.azure.requests.total == 0
     assert "hello" in await ask(client, "hello")
+
+
+async def test_a_method_without_free_arguments_refuses_headers_alike(
+    holder: AsyncLlamaStackClientHolder, emulators: Emulators
+) -> None:
+    """The client's own error would show the value; copies refuse it, too, and all else works."""
+    shown = await holder.update_azure_token()
+    for client in (holder.get_client(), shown, shown.showing({})):
+        for call in (client.models.list, client.files.retrieve):
+            with pytest.raises(ProviderDataError, match="pass headers as _headers=") as caught:
+                await call(extra_headers={"X-Request-Id": "a-secret"})
+            assert "a-secret" not in str(caught.value)
+        assert isinstance(client.chat.completions, AsyncChatCompletionsApi)
+        assert client.models.list.__name__ == "list"
+        assert [each.id for each in (await client.models.list()).data] == [MODEL]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/messages",
+        "/v1/messages/count_tokens",
+        "/v1/responses/compact",
+        "/v1alpha/interactions",
+    ],
+)
+async def test_every_way_to_a_model_carries_the_token(
+    manager: AzureEntraIDManager, path: str
+) -> None:
+    """Those of other vendors' APIs, and what counts or shortens a conversation, ask Azure too."""
+    seen: list[dict[str, str]] = []
+
+    async def recorded(request: web.BaseRequest) -> web.StreamResponse:
+        seen.append(headers_of(request))
+        return web.json_response({})
+
+    async with serving(stack(recorded)) as home:
+        holder = AsyncLlamaStackClientHolder.isolated(manager=manager)
+        await holder.load({"url": home})
+        await FAMILY.raw(holder.get_client(), "POST", path, {"model": MODEL})
+        await holder.close()
+    token = manager.access_token.get_secret_value()
+    assert json.loads(seen[0][FAMILY.header.lower()])["azure_api_key"] == token
+
+
+async def test_a_stream_that_nobody_reads_on_is_hung_up(manager: AzureEntraIDManager) -> None:
+    """As soon as its caller drops it, as with the plain client: no garbage collection is needed."""
+    gone = asyncio.Event()
+
+    async def endless(request: web.BaseRequest) -> web.StreamResponse:
+        answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await answer.prepare(request)
+        try:
+            while True:
+                await answer.write(b'data: {"type": "response.output_text.delta"}\n\n')
+                await asyncio.sleep(0.01)
+        except ConnectionError:
+            gone.set()
+        return answer
+
+    async with serving(stack(endless)) as home:
+        holder = AsyncLlamaStackClientHolder.isolated(manager=manager)
+        await holder.load({"url": home})
+        gc.disable()
+        try:
+            stream = await holder.get_client().responses.create(
+                model=MODEL, input="hello", stream=True
+            )
+            async for _ in stream:
+                break
+            del stream
+            await asyncio.wait_for(gone.wait(), 10)
+        finally:
+            gc.enable()
+        await holder.close()
 
 
 async def test_a_call_may_have_headers_of_its_own(
