@@ -271,6 +271,8 @@ def test_headers_and_tokens_never_get_into_a_body(
         with pytest.raises(ProviderDataError, match="Nothing was sent") as caught:
             client.chat.completions.create(model=MODEL, messages=HELLO, **arguments)
         assert token not in str(caught.value)
+    with pytest.raises(ProviderDataError, match="Nothing was sent"):
+        client.models.list(extra_headers={HEADER: token})
     assert emulators.azure.requests.total == 0
 
 
