@@ -31,14 +31,17 @@ if TYPE_CHECKING:
     from lightspeed_azure.enrichment import enrich_azure_entra_id_inference, generate_configuration
     from lightspeed_azure.errors import (
         CredentialRejectedError,
+        CredentialResolutionError,
         InvalidConfigurationError,
         LightspeedAzureError,
         ProviderDataError,
+        ResolverUnavailableError,
         StackUnavailableError,
         TokenError,
         TokenUnavailableError,
     )
     from lightspeed_azure.manager import AzureEntraIDManager
+    from lightspeed_azure.resolution import extensible, get_api_key, resolve_credential
     from lightspeed_azure.transports.sync_holder import LlamaStackClientHolder, OgxClientHolder
 
 __all__ = [
@@ -48,18 +51,23 @@ __all__ = [
     "AzureEntraIdConfiguration",
     "Configuration",
     "CredentialRejectedError",
+    "CredentialResolutionError",
     "InvalidConfigurationError",
     "LightspeedAzureError",
     "LlamaStackClientHolder",
     "LlamaStackConfiguration",
     "OgxClientHolder",
     "ProviderDataError",
+    "ResolverUnavailableError",
     "StackUnavailableError",
     "TokenError",
     "TokenUnavailableError",
     "enrich_azure_entra_id_inference",
+    "extensible",
     "generate_configuration",
+    "get_api_key",
     "load_configuration",
+    "resolve_credential",
 ]
 
 _HOMES = {
@@ -73,14 +81,17 @@ _HOMES = {
     "enrichment": ("enrich_azure_entra_id_inference", "generate_configuration"),
     "errors": (
         "CredentialRejectedError",
+        "CredentialResolutionError",
         "InvalidConfigurationError",
         "LightspeedAzureError",
         "ProviderDataError",
+        "ResolverUnavailableError",
         "StackUnavailableError",
         "TokenError",
         "TokenUnavailableError",
     ),
     "manager": ("AzureEntraIDManager",),
+    "resolution": ("extensible", "get_api_key", "resolve_credential"),
     "transports.sync_holder": ("LlamaStackClientHolder", "OgxClientHolder"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

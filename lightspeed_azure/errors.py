@@ -8,6 +8,8 @@
     │   ├── TokenUnavailableError                       passing: try again after `retry_after`
     │   └── CredentialRejectedError                     permanent until someone changes something
     ├── ProviderDataError           (also ValueError)   the caller's own provider data is not usable
+    ├── CredentialResolutionError                       a resolver failed, and nothing may stand in for it
+    ├── ResolverUnavailableError                        what a resolver itself raises, with words to show
     └── StackUnavailableError                           Llama Stack could not be reached or started
 
 No message, attribute or chained cause of these holds a token, a secret or a password: whoever
@@ -112,3 +114,58 @@ class StackUnavailableError(LightspeedAzureError):
     def __init__(self, message: str, *, retry_after: float = 5.0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class CredentialResolutionError(LightspeedAzureError):
+    """A resolver gave no usable answer, and its `on_error` is `fail`.
+
+    Attributes:
+        resolver: the resolver's name.
+        provider_id: the provider whose key was asked for; "" where none was named.
+        field: the provider-data field; "" where none was named.
+        reason: what went wrong, in one word, such as "timeout" or "line_break".
+        retry_after: seconds after which asking again makes sense, or None when nothing is known.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        resolver: str = "",
+        provider_id: str = "",
+        field: str = "",
+        reason: str = "",
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.resolver = resolver
+        self.provider_id = provider_id
+        self.field = field
+        self.reason = reason
+        self.retry_after = retry_after
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), self.args, self.__dict__)
+
+
+class ResolverUnavailableError(LightspeedAzureError):
+    """What a resolver raises to say in its own words why there is no answer.
+
+    The text is shown to people, so it holds no secret; of any other exception that leaves a
+    resolver only the class is shown.
+
+    Attributes:
+        retry_after: seconds for which not to ask again, or None.
+        down: whether what is behind the resolver is down, which counts for its breaker; else it is
+            this one question that cannot be answered.
+    """
+
+    def __init__(
+        self, message: str, *, retry_after: float | None = None, down: bool = True
+    ) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        self.down = down
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), self.args, self.__dict__)

@@ -31,6 +31,7 @@ from lightspeed_azure.errors import (
     TokenError,
 )
 from lightspeed_azure.manager import AzureEntraIDManager
+from lightspeed_azure.resolution import configured
 
 _logger = logging.getLogger(__name__)
 
@@ -102,6 +103,7 @@ def lifespan(
             else:
                 manager = AzureEntraIDManager.isolated(loaded.azure_entra_id)
                 stack.callback(manager.close)
+            stack.enter_context(configured(loaded.credential_resolvers, loaded.azure_entra_id))
             holder = AsyncLlamaStackClientHolder.isolated(manager=manager)
             stack.push_async_callback(holder.close)
             if process_wide:

@@ -1,6 +1,6 @@
 """What an operator writes: our blocks of `lightspeed-stack.yaml`, checked all at once.
 
-Only `azure_entra_id` and `llama_stack` are read; everything else in the file belongs to others.
+Only the blocks of `Configuration` are read; everything else in the file belongs to others.
 """
 
 import os
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lightspeed_azure.config.credential_resolver import CredentialResolverConfiguration
 from lightspeed_azure.config.entra_id import AzureEntraIdConfiguration
 from lightspeed_azure.config.llama_stack import LlamaStackConfiguration
 from lightspeed_azure.config.problems import LocatedConfigurationError
@@ -20,6 +21,7 @@ from lightspeed_azure.errors import InvalidConfigurationError
 __all__ = [
     "AzureEntraIdConfiguration",
     "Configuration",
+    "CredentialResolverConfiguration",
     "LlamaStackConfiguration",
     "configuration_from_mapping",
     "load_configuration",
@@ -33,10 +35,12 @@ class Configuration:
     Attributes:
         azure_entra_id: the identities; none when Entra ID is not configured.
         llama_stack: where Llama Stack is, or None when the file does not say.
+        credential_resolvers: who answers for keys, as written.
     """
 
     azure_entra_id: tuple[AzureEntraIdConfiguration, ...] = ()
     llama_stack: LlamaStackConfiguration | None = None
+    credential_resolvers: tuple[CredentialResolverConfiguration, ...] = ()
 
 
 def load_configuration(

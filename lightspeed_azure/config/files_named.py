@@ -58,11 +58,18 @@ def check_files(block: Block) -> Iterator[Problem]:
         fault = _fault(ca_bundle, b"-----BEGIN CERTIFICATE-----")
         if fault:
             yield Problem(("ca_bundle",), fault)
-    library = getattr(block, "library_client_config_path", None)
-    if library and getattr(block, "use_as_library_client", False):
-        fault = _fault(library, b"")
+    plain = directories = ["token_path"]
+    if getattr(block, "use_as_library_client", False):
+        plain = [*plain, "library_client_config_path"]
+    for name in plain:
+        path = getattr(block, name, None)
+        fault = _fault(path, b"") if path and not (name in directories and path.is_dir()) else ""
         if fault:
-            yield Problem(("library_client_config_path",), fault)
+            yield Problem((name,), fault)
+    options = getattr(block, "options", None)
+    if isinstance(options, Block):  # of a resolver
+        for problem in check_files(options):
+            yield Problem(("options", *problem.key), problem.text)
 
 
 def _fault(path: Path, contained: bytes) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lightspeed_azure.config.block import Block
+from lightspeed_azure.config.credential_resolver import CredentialResolverConfiguration
 from lightspeed_azure.config.entra_id import KINDS, AzureEntraIdConfiguration
 from lightspeed_azure.config.environment import UnsetVariableError, convert, expand
 from lightspeed_azure.config.files_named import check_files
@@ -16,7 +17,7 @@ from lightspeed_azure.config.problems import (
     unknown_key,
 )
 
-_BLOCKS = ("azure_entra_id", "llama_stack")
+_BLOCKS = ("azure_entra_id", "llama_stack", "credential_resolvers")
 
 _TYPED = frozenset(
     [
@@ -24,10 +25,17 @@ _TYPED = frozenset(
         "azure_cli",
         "deadline",
         "default",
+        "enabled",
+        "failures",
+        "order",
         "prefetch",
+        "rest",
         "send_certificate_chain",
+        "stale_if_error",
         "timeout",
+        "ttl",
         "use_as_library_client",
+        "verify_challenge_resource",
     ]
 )
 """Keys whose substituted text becomes a boolean or a number; a secret of digits stays a text."""
@@ -50,8 +58,12 @@ class Reader:
 
     def read(
         self, data: Any
-    ) -> tuple[tuple[AzureEntraIdConfiguration, ...], LlamaStackConfiguration | None]:
-        """Return the identities, and where Llama Stack is.
+    ) -> tuple[
+        tuple[AzureEntraIdConfiguration, ...],
+        LlamaStackConfiguration | None,
+        tuple[CredentialResolverConfiguration, ...],
+    ]:
+        """Return the identities, where Llama Stack is, and who answers for keys.
 
         Raises:
             LocatedConfigurationError: with every problem.
@@ -70,9 +82,29 @@ class Reader:
         stack = None
         if data.get("llama_stack") is not None:
             stack = self._block(LlamaStackConfiguration, data["llama_stack"], ("llama_stack",))
+        resolvers = tuple(self._resolvers(data))
         if self._problems:
             raise LocatedConfigurationError(self._problems)
-        return identities, stack
+        return identities, stack, resolvers
+
+    def _resolvers(self, data: Mapping[Any, Any]) -> Iterator[CredentialResolverConfiguration]:
+        """Yield the resolvers in the order in which they are written."""
+        name = "credential_resolvers"
+        items = data.get(name)
+        if items is None:
+            return
+        if not isinstance(items, list):
+            self._problems.append(Problem((name,), "must be a list, such as - name: vault"))
+            return
+        seen: set[str] = set()
+        for index, item in enumerate(items):
+            block = self._block(CredentialResolverConfiguration, item, (name, index))
+            if block and block.name in seen:
+                text = "is that of another resolver too; give each its own, and say which with use"
+                self._problems.append(Problem((name, index, "name"), text))
+            elif block:
+                seen.add(block.name)
+                yield block
 
     def _identities(self, data: Mapping[Any, Any]) -> Iterator[AzureEntraIdConfiguration]:
         """Yield the identities: none, one block (an empty one too), or a list of blocks."""

@@ -1,4 +1,4 @@
-"""Embedded stand-ins for Entra ID, the managed-identity endpoint and Azure OpenAI.
+"""Embedded stand-ins for Entra ID, managed identity, Azure OpenAI, Key Vault and Vault.
 
 They speak the real protocols over real sockets on the loopback interface, so that the real
 azure-identity, openai and llama-stack can be pointed at them::
@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from lightspeed_azure.emulators.entra import EntraEmulator
     from lightspeed_azure.emulators.faults import Fault
     from lightspeed_azure.emulators.imds import ImdsEmulator, ManagedIdentity
+    from lightspeed_azure.emulators.key_vault import KeyVaultEmulator
     from lightspeed_azure.emulators.ledgers import AzureRequests, EntraRequests, ImdsRequests
     from lightspeed_azure.emulators.standalone import serve
     from lightspeed_azure.emulators.suite import Emulators
     from lightspeed_azure.emulators.tokens import fingerprint
+    from lightspeed_azure.emulators.vault import VaultEmulator
 
 __all__ = [
     "Application",
@@ -42,7 +44,9 @@ __all__ = [
     "FederatedCredential",
     "ImdsEmulator",
     "ImdsRequests",
+    "KeyVaultEmulator",
     "ManagedIdentity",
+    "VaultEmulator",
     "fingerprint",
     "serve",
 ]
@@ -59,7 +63,9 @@ _HOMES = {
     "FederatedCredential": "applications",
     "ImdsEmulator": "imds",
     "ImdsRequests": "ledgers",
+    "KeyVaultEmulator": "key_vault",
     "ManagedIdentity": "imds",
+    "VaultEmulator": "vault",
     "fingerprint": "tokens",
     "serve": "standalone",
 }

@@ -1,4 +1,4 @@
-"""All three emulators together."""
+"""All emulators together."""
 
 import asyncio
 import time
@@ -12,15 +12,17 @@ from lightspeed_azure.emulators.azure_openai import AzureOpenAIEmulator
 from lightspeed_azure.emulators.certificates import CertificateAuthority
 from lightspeed_azure.emulators.entra import EntraEmulator
 from lightspeed_azure.emulators.imds import ImdsEmulator
+from lightspeed_azure.emulators.key_vault import KeyVaultEmulator
 from lightspeed_azure.emulators.server import ServerThread, Site
 from lightspeed_azure.emulators.tokens import TokenIssuer
+from lightspeed_azure.emulators.vault import VaultEmulator
 
 
 class Emulators:
-    """Entra ID, IMDS and Azure OpenAI on the loopback interface, on one thread of their own.
+    """Entra ID, IMDS, Azure OpenAI, Key Vault and Vault on loopback, on one thread of their own.
 
     Use it as a context manager, sync or async, or call `start` and `stop`; it can be started
-    again after it was stopped. The three emulators may be used from any thread.
+    again after it was stopped. The emulators may be used from any thread.
 
     Args:
         token_lifetime: seconds that an issued token lives; see also `entra.token_lifetime`.
@@ -46,6 +48,8 @@ class Emulators:
         )
         self.imds = ImdsEmulator(entra=self.entra, clock=self._now)
         self.azure = AzureOpenAIEmulator(tokens=self._tokens, entra=self.entra, clock=self._now)
+        self.key_vault = KeyVaultEmulator(tokens=self._tokens, entra=self.entra, clock=self._now)
+        self.vault = VaultEmulator(clock=self._now)
         self._servers: ServerThread | None = None
         self._directory: TemporaryDirectory[str] | None = None
 
@@ -57,7 +61,7 @@ class Emulators:
         return f"<Emulators {state}: {self.entra!r}, {self.imds!r}, {self.azure!r}>"
 
     def start(self) -> Self:
-        """Listen; returns when all three services answer.
+        """Listen; returns when all services answer.
 
         Raises:
             OSError: a port that was asked for is taken.
@@ -73,6 +77,8 @@ class Emulators:
                 Site(self.entra, entra, authority.server_context()),
                 Site(self.imds, imds),
                 Site(self.azure, azure),
+                Site(self.key_vault, 0, authority.server_context()),
+                Site(self.vault, 0, authority.server_context()),
             ]
         )
         self._directory = TemporaryDirectory(prefix="lightspeed-azure-")  # mode 0700
@@ -80,6 +86,8 @@ class Emulators:
         self.entra.authority = f"https://localhost:{ports[0]}"
         self.imds.endpoint = f"http://127.0.0.1:{ports[1]}"
         self.azure.endpoint = f"http://127.0.0.1:{ports[2]}"
+        self.key_vault.endpoint = f"https://localhost:{ports[3]}"
+        self.vault.endpoint = f"https://localhost:{ports[4]}"
         self._servers = servers
         return self
 
@@ -106,6 +114,8 @@ class Emulators:
         self.entra.reset(token_lifetime=token_lifetime)
         self.imds.reset()
         self.azure.reset()
+        self.key_vault.reset()
+        self.vault.reset()
 
     @property
     def ca_bundle(self) -> Path:

@@ -1,0 +1,34 @@
+"""A resolver to copy: keys out of `pass`, the standard unix password manager.
+
+credential_resolvers:
+- name: pass
+use: credential_resolver:PassResolver
+ttl: 300
+options: {folder: lightspeed}
+"""
+
+import asyncio
+
+from lightspeed_azure.errors import ResolverUnavailableError
+from lightspeed_azure.resolution import PASS, Answer, Question
+
+
+class PassResolver:
+    """Answers with the first line of `pass show FOLDER/PROVIDER_ID/FIELD`."""
+
+    def __init__(self, folder: str = "lightspeed") -> None:
+        self.folder = folder
+
+    async def before(self, question: Question) -> object:
+        """Answer, pass where there is no such entry, or say why not; a plain `def` may be too."""
+        entry = f"{self.folder}/{question.provider_id}/{question.field}"
+        pipe = asyncio.subprocess.PIPE
+        command = await asyncio.create_subprocess_exec(
+            "pass", "show", entry, stdout=pipe, stderr=pipe
+        )
+        output, said = await command.communicate()
+        if b"is not in the password store" in said:
+            return PASS
+        if command.returncode:
+            raise ResolverUnavailableError("pass cannot decrypt; is the gpg agent unlocked?")
+        return Answer(output.decode().partition("\n")[0])

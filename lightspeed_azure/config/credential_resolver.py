@@ -1,0 +1,145 @@
+"""The `credential_resolvers:` block: who answers for keys, in which order, within which limits."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, StrictBool
+
+from lightspeed_azure.config.block import Block
+from lightspeed_azure.config.key_vault import KeyVaultConfiguration
+from lightspeed_azure.config.problems import LocatedConfigurationError, Problem
+from lightspeed_azure.config.unshown import Unshown, unshown
+from lightspeed_azure.config.values import boolean, plain_text, seconds
+from lightspeed_azure.config.vault import VaultConfiguration
+
+BUILT_IN: Mapping[str, type[Block]] = {
+    "keyvault": KeyVaultConfiguration,
+    "vault": VaultConfiguration,
+}
+"""Our own resolvers, and what their options are."""
+
+_KEEPS = 60.0
+"""Seconds for which an answer of our own resolvers is given again, where nothing else is said."""
+
+type OnError = Literal["fallback", "fail"]
+
+
+def _name(value: Any) -> str:
+    text = plain_text(value)
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", text):
+        raise ValueError("must be a name of letters, digits, hyphens, dots and underscores")
+    return text
+
+
+def _use(value: Any) -> str:
+    text = plain_text(value)
+    if ":" in text and not re.fullmatch(r"\w+(\.\w+)*:\w+(\.\w+)*", text):
+        raise ValueError('must name a class; write it as "package.module:Class"')
+    return text
+
+
+def _on_error(value: Any) -> str:
+    text = plain_text(value)
+    if text not in ("fallback", "fail"):
+        raise ValueError("must be fallback or fail")
+    return text
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError("must be a whole number; write it without quotes")  # noqa: TRY004
+    return value
+
+
+def _count(value: Any) -> Any:
+    if _whole(value) < 1:
+        raise ValueError("must be 1 or more")
+    return value
+
+
+def _long(value: Any) -> Any:
+    if isinstance(value := seconds(value), int | float) and not 0 <= value <= 86400:
+        raise ValueError("must be 0 to 86400 seconds")
+    return value
+
+
+def _limit(value: Any) -> Any:
+    if isinstance(value := seconds(value), int | float) and not 0 < value <= 600:
+        raise ValueError("must be more than 0 and at most 600 seconds")
+    return value
+
+
+def _options(value: Any) -> Any:
+    if isinstance(value, Block):
+        return value
+    if not isinstance(value, Mapping):
+        raise ValueError("must be a map of keys and values")  # noqa: TRY004 - pydantic collects it
+    return unshown(value)
+
+
+class CredentialResolverConfiguration(Block):
+    """One resolver; docs/credential-resolvers.md describes every key.
+
+    Raises:
+        InvalidConfigurationError: with every problem of the block.
+    """
+
+    name: Annotated[str, BeforeValidator(_name)]
+    use: Annotated[str | None, BeforeValidator(_use)] = None
+    enabled: Annotated[StrictBool, BeforeValidator(boolean)] = True
+    order: Annotated[int, BeforeValidator(_whole)] = 0
+    timeout: Annotated[float, BeforeValidator(_limit)] = 5.0
+    on_error: Annotated[OnError, BeforeValidator(_on_error)] = "fallback"
+    ttl: Annotated[float | None, BeforeValidator(_long)] = None
+    stale_if_error: Annotated[float | None, BeforeValidator(_long)] = None
+    failures: Annotated[int, BeforeValidator(_count)] = 3
+    rest: Annotated[float, BeforeValidator(_long)] = 30.0
+    options: Annotated[Any, BeforeValidator(_options), Field(repr=False, exclude=True)] = Unshown()
+
+    def __init__(self, /, **data: Any) -> None:
+        data = Unshown(data)
+        kind, options = _kind(data), data.get("options")
+        # Another key's problem hides none of the options', and the other way round: see cross_check.
+        if kind in BUILT_IN and isinstance(options, Mapping) and not _wrong(kind, options):
+            data["options"] = BUILT_IN[kind](**{str(key): value for key, value in options.items()})
+        elif kind in BUILT_IN and options is None:
+            data["options"] = Unshown()
+        super().__init__(**data)
+
+    @classmethod
+    def cross_check(cls, given: Mapping[str, Any]) -> list[Problem]:
+        """Return what is wrong with the options of our own resolvers."""
+        options = given.get("options")
+        kind = _kind(given)
+        if given.get("enabled") is False or kind not in BUILT_IN or isinstance(options, Block):
+            return []
+        if not isinstance(options, Mapping):
+            return []
+        return [
+            Problem(("options", *problem.key), problem.text) for problem in _wrong(kind, options)
+        ]
+
+    @property
+    def kind(self) -> str:
+        """Which resolver: one of `BUILT_IN`, a plug-in's name, or "package.module:Class"."""
+        return self.use or self.name
+
+    @property
+    def seconds_to_keep(self) -> float:
+        """For how long an answer is given again."""
+        if self.ttl is not None:
+            return self.ttl
+        return _KEEPS if self.kind in BUILT_IN else 0.0
+
+
+def _kind(data: Mapping[str, Any]) -> str:
+    return str(data.get("use") or data.get("name") or "").strip()
+
+
+def _wrong(kind: str, options: Mapping[Any, Any]) -> tuple[Problem, ...]:
+    try:
+        BUILT_IN[kind](**{str(key): value for key, value in options.items()})
+    except LocatedConfigurationError as error:
+        return error.located
+    return ()

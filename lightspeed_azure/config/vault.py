@@ -1,0 +1,98 @@
+"""The options of the resolver `vault`: a KV version 2 engine of OpenBao or HashiCorp Vault."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, Field, SecretStr, StrictBool
+
+from lightspeed_azure.config.block import Block
+from lightspeed_azure.config.llama_stack import is_loopback
+from lightspeed_azure.config.problems import LocatedConfigurationError, Problem
+from lightspeed_azure.config.template import template
+from lightspeed_azure.config.values import boolean, file_path, http_url, plain_text, secret_text
+
+SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+"""Where Kubernetes projects the token of a pod's service account."""
+
+_WAYS = ("token", "token_path", "kubernetes")
+
+
+class KubernetesLogin(Block):
+    """`kubernetes:` sign in with the pod's service account."""
+
+    role: Annotated[str, BeforeValidator(plain_text)]
+    mount: Annotated[str, BeforeValidator(plain_text)] = "kubernetes"
+    token_path: Annotated[Path, BeforeValidator(file_path)] = SERVICE_ACCOUNT_TOKEN
+
+
+def _kubernetes(value: Any) -> KubernetesLogin:
+    if isinstance(value, KubernetesLogin):
+        return value
+    if not isinstance(value, Mapping):
+        raise ValueError("must be a map with role, as in kubernetes: {role: lightspeed}")  # noqa: TRY004
+    try:
+        return KubernetesLogin(**{str(key): each for key, each in value.items()})
+    except LocatedConfigurationError as error:
+        text = "; ".join(problem.line() for problem in error.located)
+    raise ValueError(text)
+
+
+def _versions(value: Any) -> dict[str, int]:
+    if not isinstance(value, Mapping):
+        raise ValueError("must be a map of paths to version numbers")  # noqa: TRY004
+    numbers = {plain_text(path): str(number) for path, number in value.items()}
+    if not all(
+        number.isascii() and number.isdigit() and int(number) for number in numbers.values()
+    ):
+        raise ValueError("must give each path a version number, 1 or more")
+    return {path: int(number) for path, number in numbers.items()}
+
+
+class VaultConfiguration(Block):
+    """A KV version 2 engine, and how to sign in to it."""
+
+    url: Annotated[str, BeforeValidator(http_url)]
+    token: Annotated[SecretStr | None, BeforeValidator(secret_text)] = None
+    token_path: Annotated[Path | None, BeforeValidator(file_path)] = None
+    kubernetes: Annotated[KubernetesLogin | None, BeforeValidator(_kubernetes)] = None
+    namespace: Annotated[str | None, BeforeValidator(plain_text)] = None
+    ca_bundle: Annotated[Path | None, BeforeValidator(file_path)] = None
+    allow_insecure: Annotated[StrictBool, BeforeValidator(boolean)] = False
+    mount: Annotated[str, BeforeValidator(plain_text)] = "secret"
+    path: Annotated[str, BeforeValidator(template)] = "{provider_id}"
+    key: Annotated[str, BeforeValidator(template)] = "{field}"
+    versions: Annotated[dict[str, int], BeforeValidator(_versions)] = Field(default={})
+
+    @classmethod
+    def cross_check(cls, given: Mapping[str, Any]) -> list[Problem]:
+        """Return what is wrong with the keys taken together."""
+        problems = []
+        chosen = [key for key in _WAYS if key in given]
+        if not chosen:
+            problems.append(Problem((), f"says no way to sign in; give one of {', '.join(_WAYS)}"))
+        elif len(chosen) > 1:
+            text = f"{' and '.join(chosen)} exclude each other; keep one of them"
+            problems.append(Problem((chosen[1],), text))
+        templates = [str(given.get("path", "{provider_id}")), str(given.get("key", "{field}"))]
+        if not any("{provider_id}" in each for each in templates):
+            text = "must hold {provider_id}, or all providers would get one key"
+            problems.append(Problem(("path",), text))
+        return problems + insecure(given)
+
+
+def insecure(given: Mapping[str, Any]) -> list[Problem]:
+    """Refuse to fetch keys over a network in the clear."""
+    url = given.get("url")
+    if boolean(given.get("allow_insecure", False)) is not False or not isinstance(url, str):
+        return []
+    try:
+        parts = urlsplit(url.strip())
+        host = parts.hostname or ""
+    except ValueError:
+        return []  # said elsewhere
+    if parts.scheme.lower() != "http" or not host or is_loopback(host):
+        return []
+    text = "would fetch keys over plain HTTP from another machine; use https"
+    return [Problem(("url",), text)]

@@ -1,0 +1,90 @@
+"""From a name to a resolver: our own, an installed plug-in, or a class that a block names."""
+
+import functools
+import importlib
+import importlib.metadata
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from lightspeed_azure.config import AzureEntraIdConfiguration
+from lightspeed_azure.config.credential_resolver import (
+    BUILT_IN,
+    CredentialResolverConfiguration,
+)
+from lightspeed_azure.errors import InvalidConfigurationError
+
+GROUP = "lightspeed_azure.credential_resolvers"
+"""The entry point group in which a package names its resolvers; installed means registered."""
+
+_OURS = {
+    "keyvault": "lightspeed_azure.resolvers.key_vault:KeyVaultResolver",
+    "vault": "lightspeed_azure.resolvers.vault:VaultResolver",
+}
+
+
+class EntryPoint(Protocol):
+    """What is needed of `importlib.metadata.EntryPoint`."""
+
+    @property
+    def name(self) -> str:
+        """What the resolver is called."""
+        ...
+
+    def load(self) -> Any:
+        """Import it."""
+        ...
+
+
+def installed() -> Iterable[EntryPoint]:
+    """Return the resolvers that installed packages name; reads their metadata, imports none."""
+    return importlib.metadata.entry_points(group=GROUP)
+
+
+def loader(
+    block: CredentialResolverConfiguration,
+    found: Mapping[str, EntryPoint],
+    identities: Sequence[AzureEntraIdConfiguration],
+) -> Callable[[], object]:
+    """Return what makes the resolver of a block; imports nothing yet.
+
+    Raises:
+        InvalidConfigurationError: there is none of that name.
+    """
+    kind = block.kind
+    if kind in BUILT_IN:
+        return functools.partial(_ours, kind, block.options, identities)
+    if ":" in kind:
+        return functools.partial(_made, functools.partial(_imported, kind), block.options)
+    if kind in found:
+        return functools.partial(_made, found[kind].load, block.options)
+    known = ", ".join(sorted({*BUILT_IN, *found}))
+    raise InvalidConfigurationError(
+        f"credential_resolvers: there is no resolver {kind!r}; the resolvers are {known}, "
+        'or write use: "package.module:Class"'
+    )
+
+
+def of_entry_point(point: EntryPoint) -> object:
+    """Return the resolver of a plug-in that no block configures."""
+    return _made(point.load, {})
+
+
+def _ours(kind: str, options: Any, identities: Sequence[AzureEntraIdConfiguration]) -> object:
+    resolver = _imported(_OURS[kind])
+    return resolver(options, identities) if kind == "keyvault" else resolver(options)
+
+
+def _imported(path: str) -> Any:
+    module, _, names = path.partition(":")
+    return functools.reduce(getattr, names.split("."), importlib.import_module(module))
+
+
+def _made(load: Callable[[], Any], options: Mapping[str, Any]) -> object:
+    """Return an instance of a class, made with the options; anything else is a resolver as it is."""
+    thing = load()
+    if inspect.isclass(thing):
+        return thing(**options)
+    if options:
+        raise InvalidConfigurationError("options are for a class; this resolver is made already")
+    return thing

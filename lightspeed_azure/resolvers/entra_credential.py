@@ -1,0 +1,48 @@
+"""One of our identities as a credential for Azure's own clients."""
+
+from typing import Any
+
+from lightspeed_azure.config import AzureEntraIdConfiguration
+from lightspeed_azure.credentials import credential_source
+from lightspeed_azure.token_cache.cache import Token, TokenCache
+
+
+class EntraCredential:
+    """An azure-core `TokenCredential` for one scope, with our token cache behind it.
+
+    Its tokens are for that scope, whatever a service asks for in its challenge.
+
+    Args:
+        identity: how to sign in.
+        scope: such as "https://vault.azure.net/.default".
+    """
+
+    def __init__(self, identity: AzureEntraIdConfiguration, scope: str) -> None:
+        block = identity.model_copy(update={"scope": scope})
+        self.scope = scope
+        self._cache = TokenCache(credential_source(block), name=scope, deadline=block.deadline)
+        self._last: Token | None = None
+
+    def __repr__(self) -> str:
+        return f"EntraCredential(scope={self.scope!r})"
+
+    def get_token(self, *scopes: str, **options: Any) -> Any:
+        """Return azure-core's `AccessToken`; may wait, at most the identity's `deadline`.
+
+        Args:
+            scopes: of the challenge, which does not choose.
+            **options: of the challenge (tenant, claims), likewise.
+
+        Raises:
+            TokenError: no token can be had.
+        """
+        del scopes, options
+        from azure.core.credentials import AccessToken  # noqa: PLC0415 - 0.2 s
+
+        self._last = self._cache.get()
+        return AccessToken(self._last.secret.get_secret_value(), int(self._last.expires_on))
+
+    def refused(self) -> None:
+        """Say that the last token was refused: the next one is a new one."""
+        if self._last is not None:
+            self._cache.invalidate(self._last.secret)

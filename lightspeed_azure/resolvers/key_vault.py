@@ -1,0 +1,97 @@
+"""The resolver `keyvault`: keys out of an Azure Key Vault, signed in to as everything else here.
+
+https://learn.microsoft.com/azure/key-vault/general/about-keys-secrets-certificates
+"""
+
+import re
+import threading
+from collections.abc import Sequence
+
+from lightspeed_azure.config import AzureEntraIdConfiguration
+from lightspeed_azure.config.key_vault import KeyVaultConfiguration
+from lightspeed_azure.config.template import filled
+from lightspeed_azure.errors import InvalidConfigurationError
+from lightspeed_azure.manager import AzureEntraIDManager
+from lightspeed_azure.resolution import PASS, Answer, Question
+from lightspeed_azure.resolution.question import Pass
+from lightspeed_azure.resolvers.entra_credential import EntraCredential
+from lightspeed_azure.resolvers.key_vault_client import KeyVaultClient
+from lightspeed_azure.resolvers.location import Places, check_names
+
+_SCOPES = {
+    "public": "https://vault.azure.net/.default",
+    "us_government": "https://vault.usgovcloudapi.net/.default",
+    "china": "https://vault.azure.cn/.default",
+}
+
+_LONGEST_NAME = 127
+
+
+class KeyVaultResolver:
+    """Answers with the secret of the name that the template gives; passes where there is none.
+
+    Signs in with an identity of `azure_entra_id`. Safe for any number of threads. Nothing is sent
+    before the first question.
+
+    Args:
+        options: the vault, and what its secrets are called.
+        identities: of the configuration; the process-wide manager's when there are none.
+    """
+
+    name = "keyvault"
+
+    def __init__(
+        self,
+        options: KeyVaultConfiguration,
+        identities: Sequence[AzureEntraIdConfiguration] = (),
+    ) -> None:
+        self._options = KeyVaultConfiguration.from_object(options)
+        self._identities = tuple(identities)
+        self._places = Places()
+        self._lock = threading.Lock()  # guards the next one
+        self._client: KeyVaultClient | None = None
+
+    def __repr__(self) -> str:
+        return f"KeyVaultResolver(url={self._options.url!r})"
+
+    def before(self, question: Question) -> Answer | Pass:
+        """Read the secret.
+
+        Raises:
+            ResolverUnavailableError: Key Vault refuses, throttles, or cannot be reached.
+            InvalidConfigurationError: there is no identity to sign in with.
+        """
+        check_names(question)
+        name = self.secret_name(question)
+        self._places.claim(name, question)
+        version = self._options.versions.get(name, "")
+        value = self._ready().read(name, version, timeout=question.timeout or 5.0)
+        return PASS if value is None else Answer(value.get_secret_value().strip("\r\n"))
+
+    def secret_name(self, question: Question) -> str:
+        """Return the name of the secret that holds the answer; underscores become hyphens."""
+        names = {"provider_id": question.provider_id, "field": question.field}
+        name = filled(self._options.secret_name, **names)
+        return re.sub(r"[^A-Za-z0-9-]", "-", name)[:_LONGEST_NAME]
+
+    def _ready(self) -> KeyVaultClient:
+        with self._lock:
+            if self._client is None:
+                identity = self._identity()
+                scope = self._options.scope or _SCOPES[identity.cloud]
+                credential = EntraCredential(identity, scope)
+                self._client = KeyVaultClient(self._options, credential)
+            return self._client
+
+    def _identity(self) -> AzureEntraIdConfiguration:
+        wanted = self._options.identity
+        there = self._identities or tuple(
+            identity.config for identity in AzureEntraIDManager().identities
+        )
+        for one in there:
+            if wanted in (None, one.provider_id):
+                return one
+        which = f"none with provider_id: {wanted}" if there else "none is configured"
+        raise InvalidConfigurationError(
+            f"keyvault signs in with an identity of azure_entra_id, and there is {which}; add one"
+        )

@@ -1,0 +1,232 @@
+"""A session with Vault: its token, kept while it lasts, and reads; the only file with hvac.
+
+https://developer.hashicorp.com/vault/api-docs/auth/kubernetes, …/auth/token
+"""
+
+import contextlib
+import importlib.util
+import logging
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import SecretStr
+
+from lightspeed_azure.config.vault import VaultConfiguration
+from lightspeed_azure.errors import InvalidConfigurationError, ResolverUnavailableError
+from lightspeed_azure.secret_file import SecretFile
+from lightspeed_azure.token_cache.clock import Clock
+
+_LOG = logging.getLogger("lightspeed_azure.resolvers.vault")
+
+_LEAST_LEFT = 5.0
+"""Seconds of life that a token needs to be used."""
+
+_NOT_VAULT = "what answers does not speak as Vault does; does url lead to its active node?"
+
+
+class Refused(Exception):  # noqa: N818 - not an error for anyone outside these files
+    """Vault answers 403: the token has ended, or its policy does not allow this.
+
+    Attributes:
+        token: with which it was asked.
+    """
+
+    token: "_Token | None" = None
+
+
+class _Token:
+    """A token and how long it lasts, in monotonic seconds; None: no end is known."""
+
+    def __init__(self, secret: SecretStr, lease: float, now: float, *, renewable: bool) -> None:
+        self.secret = secret
+        self.renewable = renewable and lease > 0
+        self.ends = now + lease if lease > 0 else None
+        self.renew_from = now + lease / 2 if lease > 0 else None
+
+
+class VaultSession:
+    """Signs in when a token is needed, renews it at half of its life; safe for any number of threads.
+
+    Args:
+        options: where, and how to sign in.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, options: VaultConfiguration, clock: Clock) -> None:
+        self._options = options
+        self._clock = clock
+        self._lock = threading.Lock()  # guards the next two
+        self._token: _Token | None = None
+        self._client: Any = None
+        kubernetes, path = options.kubernetes, options.token_path
+        key = "kubernetes.token_path" if kubernetes else "token_path"
+        place = kubernetes.token_path if kubernetes else path
+        self._file = SecretFile(place, default_name="token", key=key) if place else None
+
+    def __repr__(self) -> str:
+        return f"VaultSession({self._options.url!r})"
+
+    def read(self, path: str, version: int | None, timeout: float) -> dict[str, Any] | None:
+        """Return the keys and values of a secret, None when there is none (or no such version).
+
+        Raises:
+            Refused: the token does not do.
+            ResolverUnavailableError: Vault is sealed, overloaded, or cannot be reached.
+        """
+        client, token = self._signed_in(timeout)
+        from hvac import exceptions  # noqa: PLC0415 - 0.3 s, on the resolver's own thread
+
+        with _explained(token):
+            try:
+                answer = client.secrets.kv.v2.read_secret_version(
+                    path=path,
+                    version=version,
+                    mount_point=self._options.mount,
+                    raise_on_deleted_version=True,
+                )
+            except exceptions.InvalidPath:
+                return None
+        data = answer["data"]["data"] if isinstance(answer, dict) else None
+        if not isinstance(data, dict):
+            text = (
+                "Vault answers with something else than a secret; does url lead to its active node?"
+            )
+            raise ResolverUnavailableError(text)
+        return data
+
+    def forget(self, refused: Refused) -> None:
+        """Sign in anew before the next read, unless somebody has done that meanwhile."""
+        with self._lock:
+            if self._token is refused.token:
+                self._token = None
+
+    def _signed_in(self, timeout: float) -> tuple[Any, _Token]:
+        """Return a client, and the token that it carries and that lasts."""
+        with self._lock:
+            client = self._client or self._new_client()
+            self._client = client
+            client.adapter._kwargs["timeout"] = timeout  # noqa: SLF001 - hvac has no setter
+            now = self._clock.monotonic()
+            token = self._token
+            if self._options.token_path and token and token.secret != self._read_file():
+                token = None  # somebody has written another one
+            if token and token.ends is not None and token.ends - now < _LEAST_LEFT:
+                token = None
+            if token and token.renewable and token.renew_from and now >= token.renew_from:
+                token = self._renewed(client, token)
+            self._token = token or self._login(client)
+            client.token = self._token.secret.get_secret_value()
+            return client, self._token
+
+    def _new_client(self) -> Any:
+        if importlib.util.find_spec("hvac") is None:
+            text = "hvac is not installed: pip install 'lightspeed-azure[vault]'"
+            raise InvalidConfigurationError(text)
+        import hvac  # noqa: PLC0415 - 0.3 s
+
+        options = self._options
+        return hvac.Client(
+            url=options.url,
+            token="",
+            namespace=options.namespace,
+            verify=str(options.ca_bundle) if options.ca_bundle else True,
+            # requests would carry X-Vault-Token to wherever an answer points.
+            allow_redirects=False,
+        )
+
+    def _login(self, client: Any) -> _Token:
+        """Return a token: the configured one, or that of a login."""
+        kubernetes = self._options.kubernetes
+        now = self._clock.monotonic()
+        if not kubernetes:
+            return self._looked_up(client, self._options.token or self._read_file(), now)
+        client.token = None
+        jwt = self._read_file()
+        try:
+            with _explained():
+                answer = client.auth.kubernetes.login(
+                    role=kubernetes.role,
+                    jwt=jwt.get_secret_value(),
+                    use_token=False,
+                    mount_point=kubernetes.mount,
+                )
+        except Refused:
+            text = "Vault refuses the Kubernetes login; check role, mount and the token's audience"
+            raise ResolverUnavailableError(text) from None
+        _LOG.info("Signed in to Vault at %s as role %s", self._options.url, kubernetes.role)
+        return _of_auth(answer, now)
+
+    def _looked_up(self, client: Any, secret: SecretStr, now: float) -> _Token:
+        """Return a given token with what Vault says of its life; a policy may forbid to ask."""
+        client.token = secret.get_secret_value()
+        data: dict[str, Any] = {}
+        with contextlib.suppress(Refused), _explained():
+            data = client.auth.token.lookup_self()["data"]
+        lease = float(data.get("ttl") or 0)
+        return _Token(secret, lease, now, renewable=bool(data.get("renewable")))
+
+    def _renewed(self, client: Any, token: _Token) -> _Token | None:
+        """Return the token with a new life, or None where it cannot have one."""
+        now = self._clock.monotonic()
+        client.token = token.secret.get_secret_value()
+        try:
+            with _explained():
+                return _of_auth(client.auth.token.renew_self(), now)
+        except (Refused, ResolverUnavailableError):
+            if self._options.kubernetes:
+                return None
+            # It still lasts; what it is asked for next tells whether Vault is there.
+            token.renewable = False
+            return token
+
+    def _read_file(self) -> SecretStr:
+        assert self._file is not None  # noqa: S101 - for the type checker
+        return self._file.read()
+
+
+def _of_auth(answer: Any, now: float) -> _Token:
+    auth = answer["auth"]
+    return _Token(
+        SecretStr(auth["client_token"]),
+        float(auth["lease_duration"]),
+        now,
+        renewable=bool(auth["renewable"]),
+    )
+
+
+@contextlib.contextmanager
+def _explained(token: _Token | None = None) -> Iterator[None]:
+    """Turn hvac's and requests' errors into ours: their texts hold URLs, and may hold more."""
+    import requests  # noqa: PLC0415 - hvac brings it
+    from hvac import exceptions  # noqa: PLC0415 - 0.3 s
+
+    error: Any
+    try:
+        yield
+    except exceptions.InvalidPath:
+        raise
+    except (exceptions.Forbidden, exceptions.Unauthorized):
+        error = Refused("Vault refuses (403)")
+        error.token = token
+    except exceptions.RateLimitExceeded:
+        error = ResolverUnavailableError("Vault has too many requests (429)", retry_after=1.0)
+    except exceptions.VaultDown:
+        error = ResolverUnavailableError("Vault is sealed or down (503); unseal it")
+    except exceptions.VaultError as fault:
+        error = ResolverUnavailableError(f"Vault answers with {type(fault).__name__}")
+    except requests.exceptions.RequestException as fault:
+        error = ResolverUnavailableError(_of_transport(type(fault), requests.exceptions))
+    except (KeyError, TypeError, ValueError):
+        error = ResolverUnavailableError(_NOT_VAULT)
+    else:
+        return
+    raise error from None
+
+
+def _of_transport(kind: type[Exception], known: Any) -> str:
+    if issubclass(kind, known.SSLError):
+        return "the certificate of Vault is not trusted; set ca_bundle to its issuer's"
+    if issubclass(kind, known.Timeout):
+        return "Vault does not answer in time; check url and firewalls"
+    return "Vault cannot be reached; check url, DNS and firewalls"

@@ -1,0 +1,353 @@
+"""A resolver that fails is a clear error or is passed by, and no wrong key goes through."""
+
+import asyncio
+import pickle
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from resolving import Hanging, Hook, hook_fixture
+
+from lightspeed_azure.errors import (
+    CredentialResolutionError,
+    InvalidConfigurationError,
+    ResolverUnavailableError,
+)
+from lightspeed_azure.resolution import (
+    PASS,
+    Answer,
+    Ask,
+    Outcome,
+    Question,
+    aresolve_credential,
+    extensible,
+    resolve_credential,
+)
+
+__all__ = ["hook_fixture"]
+
+SECRET = "sk-can4ry-in-a-resolver"
+ASK = ("openai", "openai_api_key")
+
+
+def raising(_: Question) -> object:
+    """Raise, with the key in the text."""
+    raise RuntimeError(SECRET)
+
+
+def leaving(_: Question) -> object:
+    """Try to end the process."""
+    raise SystemExit(SECRET)
+
+
+def unavailable(_: Question) -> object:
+    """Say in its own words what is wrong."""
+    raise ResolverUnavailableError("the safe is shut")
+
+
+def as_bytes(_: Question) -> object:
+    """Forget to decode."""
+    return Answer(SECRET.encode())
+
+
+def as_mapping(_: Question) -> object:
+    """Answer with all that there is."""
+    return Answer({"openai_api_key": SECRET, "other": SECRET})
+
+
+def huge(_: Question) -> object:
+    """Answer with more than a header can carry."""
+    return Answer(SECRET * 1000)
+
+
+def with_line_break(_: Question) -> object:
+    """Answer with a header of its own."""
+    return Answer(f"{SECRET}\r\nX-Evil: 1")
+
+
+def ending_in_line_break(_: Question) -> object:
+    """Answer with the file's last line break."""
+    return Answer(SecretStr(f"{SECRET}\n"))
+
+
+def with_nul(_: Question) -> object:
+    """Answer with a control character."""
+    return Answer(f"{SECRET}\0")
+
+
+def empty(_: Question) -> object:
+    """Answer with nothing."""
+    return Answer(SecretStr("  "))
+
+
+def of_another_field(_: Question) -> object:
+    """Answer with what belongs to another field."""
+    return Answer(SECRET, provider_id="openai", field="azure_api_key")
+
+
+def of_another_provider(_: Question) -> object:
+    """Answer with another provider's key."""
+    return Answer(SECRET, provider_id="watsonx")
+
+
+async def _later() -> str:
+    return SECRET
+
+
+def never_awaited(_: Question) -> object:
+    """Return a coroutine without being one."""
+    return _later()
+
+
+def never_awaited_inside(_: Question) -> object:
+    """Answer with a coroutine."""
+    return Answer(_later())
+
+
+def returning_nothing(_: Question) -> object:
+    """Forget to return."""
+    return None
+
+
+def returning_text(_: Question) -> object:
+    """Return the key, and not an answer."""
+    return SECRET
+
+
+def asking_wrongly(_: Question) -> object:
+    """Ask on with an argument that there is not."""
+    return Ask(provider="openai")
+
+
+FAULTS: dict[Callable[[Question], object], str] = {
+    raising: "raised",
+    leaving: "raised",
+    unavailable: "unavailable",
+    as_bytes: "not_text",
+    as_mapping: "not_text",
+    huge: "too_large",
+    with_line_break: "line_break",
+    ending_in_line_break: "line_break",
+    with_nul: "line_break",
+    empty: "empty",
+    of_another_field: "another_field",
+    of_another_provider: "another_field",
+    never_awaited: "never_awaited",
+    never_awaited_inside: "never_awaited",
+    returning_nothing: "no_answer",
+    returning_text: "no_answer",
+    asking_wrongly: "unknown_argument",
+}
+
+
+def as_async(resolver: Callable[[Question], object]) -> Callable[..., Any]:
+    """Return the same resolver as a coroutine function."""
+
+    async def before(question: Question) -> object:
+        await asyncio.sleep(0)
+        return resolver(question)
+
+    return before
+
+
+@pytest.fixture(params=["sync", "async"])
+def kind(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """Both kinds of resolver."""
+    return as_async if request.param == "async" else lambda resolver: resolver
+
+
+@pytest.mark.parametrize("resolver", FAULTS, ids=lambda resolver: resolver.__name__)
+async def test_a_fault_is_a_clear_error(
+    hook: Hook, kind: Callable[..., Any], resolver: Callable[[Question], object]
+) -> None:
+    """With `fail`: it names resolver, provider and field, and never shows the value."""
+    with hook.registered(kind(resolver), name="mine", on_error="fail"):
+        with pytest.raises(CredentialResolutionError) as caught:
+            await aresolve_credential(*ASK)
+        with pytest.raises(CredentialResolutionError):
+            resolve_credential(*ASK)
+        assert hook.registry.status()[0].last_error == FAULTS[resolver]
+        assert SECRET not in repr(hook.registry.status())
+    error = caught.value
+    assert (error.resolver, error.provider_id, error.field) == ("mine", *ASK)
+    assert error.reason == FAULTS[resolver]
+    for name in ("'mine'", *ASK):
+        assert name in str(error)
+    shown = traceback.TracebackException.from_exception(error, capture_locals=True)
+    ours = [frame for frame in shown.stack if "lightspeed_azure" in frame.filename]
+    assert SECRET not in f"{error!r}{vars(error)}{[frame.locals for frame in ours]}"
+    assert error.__context__ is None
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)  # noqa: S301 - our own
+
+
+@pytest.mark.parametrize("resolver", FAULTS, ids=lambda resolver: resolver.__name__)
+async def test_a_fault_is_passed_by(
+    hook: Hook,
+    kind: Callable[..., Any],
+    resolver: Callable[[Question], object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With `fallback`: as if it had passed; the next resolver answers, or the environment."""
+    monkeypatch.setenv("OPENAI_API_KEY", "of-the-environment")
+    with hook.registered(kind(resolver)):
+        for found in (await aresolve_credential(*ASK), resolve_credential(*ASK)):
+            assert found is not None
+            assert found.get_secret_value() == "of-the-environment"
+        with hook.registered(lambda _: Answer("of-the-next")):
+            found = resolve_credential(*ASK)
+            assert found is not None
+            assert found.get_secret_value() == "of-the-next"
+
+
+@pytest.mark.parametrize("resolver", [raising, as_bytes, with_line_break, asking_wrongly])
+def test_a_fault_after_the_function(
+    hook: Hook,
+    kind: Callable[..., Any],
+    resolver: Callable[[Question], object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With `fallback` the outcome stays what it was; with `fail` it is the error."""
+    monkeypatch.setenv("OPENAI_API_KEY", "of-the-environment")
+
+    class After:
+        def after(self, question: Question, _: Outcome) -> object:
+            return resolver(question)
+
+    class AsyncAfter:
+        async def after(self, question: Question, _: Outcome) -> object:
+            await asyncio.sleep(0)
+            return resolver(question)
+
+    after = AsyncAfter() if kind is as_async else After()
+    with hook.registered(after):
+        found = resolve_credential(*ASK)
+        assert found is not None
+        assert found.get_secret_value() == "of-the-environment"
+    with (
+        hook.registered(after, on_error="fail"),
+        pytest.raises(CredentialResolutionError),
+    ):
+        resolve_credential(*ASK)
+
+
+def test_a_failing_start_hook_breaks_no_look_up(
+    hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What breaks every look-up of a key in Agent Zero, a start hook that raises, is passed by."""
+    monkeypatch.setenv("OPENAI_API_KEY", "of-the-environment")
+    monkeypatch.setenv("WATSONX_API_KEY", "of-the-environment-too")
+    with hook.registered(raising):
+        for provider in ("openai", "watsonx"):
+            found = resolve_credential(provider, f"{provider}_api_key")
+            assert found is not None
+            assert found.get_secret_value().startswith("of-the-environment")
+        assert resolve_credential("nobody", "nobody_api_key") is None
+
+
+def test_a_later_resolver_can_mend_the_error_of_an_earlier_one(hook: Hook) -> None:
+    """The error of `fail` is an outcome, too."""
+
+    class Mending:
+        def after(self, *_: object) -> object:
+            return Answer("spare-key")
+
+    with hook.registered(raising, on_error="fail"), hook.registered(Mending()):
+        found = resolve_credential(*ASK)
+    assert found is not None
+    assert found.get_secret_value() == "spare-key"
+
+
+@pytest.mark.parametrize("on_error", ["fail", "fallback"])
+def test_a_resolver_that_hangs_is_given_up(
+    hook: Hook, on_error: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At its time limit the caller goes on, or gets an error that says so."""
+    monkeypatch.setenv("OPENAI_API_KEY", "of-the-environment")
+    hanging = Hanging()
+    with hook.registered(hanging, name="slow", on_error=on_error):
+        answer = hook.at_the_deadline(lambda: resolve_credential(*ASK), hanging.entered)
+        status = hook.registry.status()[0]
+        hanging.let_go.set()
+    assert (status.last_error, status.hanging) == ("timeout", 1)
+    if on_error == "fail":
+        assert isinstance(answer, CredentialResolutionError)
+        assert "'slow'" in str(answer)
+        assert "within 5 s" in str(answer)
+    else:
+        assert isinstance(answer, SecretStr)
+        assert answer.get_secret_value() == "of-the-environment"
+
+
+def test_an_async_resolver_that_hangs_is_cancelled(hook: Hook) -> None:
+    """Its coroutine is cancelled, and its loop serves the next question."""
+    import threading
+
+    entered, cancelled = threading.Event(), threading.Event()
+
+    async def hang(question: Question) -> object:
+        if question.provider_id == "good":
+            return Answer("good-key")
+        entered.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            cancelled.set()
+        return PASS
+
+    with hook.registered(hang):
+        assert hook.at_the_deadline(lambda: resolve_credential(*ASK), entered) is None
+        assert cancelled.wait(5)
+        found = resolve_credential("good", "openai_api_key")
+        assert found is not None
+        assert hook.registry.status()[0].hanging == 0
+
+
+def test_a_resolver_that_blocks_its_loop_gets_another(hook: Hook) -> None:
+    """A blocking call in an async resolver holds up neither the caller nor the next question."""
+    import threading
+
+    entered, let_go = threading.Event(), threading.Event()
+
+    async def block(question: Question) -> object:
+        if question.provider_id == "good":
+            return Answer("good-key")
+        entered.set()
+        let_go.wait(20)
+        time.sleep(0)  # noqa: ASYNC251 - blocking is what is tested
+        return PASS
+
+    with hook.registered(block):
+        assert hook.at_the_deadline(lambda: resolve_credential(*ASK), entered) is None
+        found = resolve_credential("good", "openai_api_key")
+        assert found is not None
+        assert hook.registry.status()[0].hanging == 1
+        let_go.set()
+
+
+def test_a_generic_function_may_answer_with_anything_but_a_coroutine(hook: Hook) -> None:
+    """Only functions that give keys check that it is one."""
+
+    @extensible
+    def numbers() -> list[int]:
+        return [1]
+
+    with hook.registered(lambda _: Answer([2, 3]), on=[numbers]):
+        assert numbers() == [2, 3]
+    with hook.registered(never_awaited_inside, on=[numbers]):
+        assert numbers() == [1]
+
+
+def test_our_own_errors_are_told(hook: Hook) -> None:
+    """The text of a typed error, which holds no secret, is part of the message."""
+
+    def ask(_: Question) -> object:
+        raise InvalidConfigurationError("azure_entra_id: missing; add it")
+
+    with (
+        hook.registered(ask, on_error="fail"),
+        pytest.raises(CredentialResolutionError, match="azure_entra_id: missing; add it"),
+    ):
+        resolve_credential(*ASK)
