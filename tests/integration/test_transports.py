@@ -502,7 +502,7 @@ async def test_a_stream_that_breaks_is_the_clients_own_error(
         return answer
 
     async with serving(with_listing(broken)) as url, kind.client(url, manager=manager) as client:
-        with pytest.raises(kind.http.RemoteProtocolError):
+        with pytest.raises(kind.http.TransportError):
             await kind.stream(client, CHAT, json=QUESTION)
 
 
