@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     )
     from lightspeed_azure.manager import AzureEntraIDManager
     from lightspeed_azure.resolution import extensible, get_api_key, resolve_credential
+    from lightspeed_azure.transports.sync_holder import LlamaStackClientHolder, OgxClientHolder
 
 __all__ = [
     "AsyncLlamaStackClientHolder",
@@ -53,7 +54,9 @@ __all__ = [
     "CredentialResolutionError",
     "InvalidConfigurationError",
     "LightspeedAzureError",
+    "LlamaStackClientHolder",
     "LlamaStackConfiguration",
+    "OgxClientHolder",
     "ProviderDataError",
     "ResolverUnavailableError",
     "StackUnavailableError",
@@ -89,6 +92,7 @@ _HOMES = {
     ),
     "manager": ("AzureEntraIDManager",),
     "resolution": ("extensible", "get_api_key", "resolve_credential"),
+    "transports.sync_holder": ("LlamaStackClientHolder", "OgxClientHolder"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

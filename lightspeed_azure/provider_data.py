@@ -76,6 +76,13 @@ def parse_defaults(values: Iterable[str]) -> dict[str, Any]:
     return merged
 
 
+def defaults(data: object) -> dict[str, Any]:
+    """Return what somebody made a client's default provider data; no mapping counts as none."""
+    if data and not isinstance(data, Mapping):
+        _logger.warning("Default provider data is not a JSON object; it is not sent")
+    return ProviderData(data) if isinstance(data, Mapping) else ProviderData()
+
+
 def parse(value: str) -> dict[str, Any]:
     """Return the object that a header value holds.
 

@@ -95,6 +95,15 @@ async def answering(_: web.BaseRequest) -> web.StreamResponse:
     return web.json_response(COMPLETION)
 
 
+def redirecting(status: int, location: str) -> Handler:
+    """Return a handler that sends everybody elsewhere."""
+
+    async def handle(_: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=status, headers={"location": location})
+
+    return handle
+
+
 def headers_of(request: web.BaseRequest) -> dict[str, str]:
     """Return a request's headers by their lower-case names."""
     return {name.lower(): value for name, value in request.headers.items()}

@@ -33,6 +33,7 @@ class Family:
         raw: a client, a method, a path and a body → what the client answers to a call by hand.
         listed: what its client answers to a listing → the entries.
         files_per_token: files that the stack keeps open, to its end, for each token it has seen.
+    synchronous: the stack's own synchronous clients: of a server, and around a stack inside.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Family:
     raw: Callable[[Any, str, str, object], Awaitable[Any]]
     listed: Callable[[Any], list[Any]]
     files_per_token: int
+    synchronous: tuple[str, str]
 
 
 def _ogx_command(config: str, url: str) -> list[str]:
@@ -86,6 +88,10 @@ LLAMA_STACK = Family(
     raw=_llama_stack_raw,
     listed=list,
     files_per_token=0,
+    synchronous=(
+        "llama_stack_client.LlamaStackClient",
+        "llama_stack.core.library_client.LlamaStackAsLibraryClient",
+    ),
 )
 OGX = Family(
     name="ogx",
@@ -101,6 +107,7 @@ OGX = Family(
     raw=_ogx_raw,
     listed=list,
     files_per_token=30,
+    synchronous=("ogx_client.OgxClient", "ogx.core.library_client.OGXAsLibraryClient"),
 )
 OGX_STAINLESS = dataclasses.replace(
     LLAMA_STACK,

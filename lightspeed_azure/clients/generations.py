@@ -93,7 +93,7 @@ async def _of_server(url: str, ca_bundle: Path | None) -> Generation | None:
         try:
             async with asyncio.timeout(VERSION_LIMIT):
                 answer = await client.get(f"{url.rstrip('/')}/v1/version")
-            major = int(str(answer.json()["version"]).lstrip("v").partition(".")[0])
+            return of_version(answer.json())
         except (httpx.HTTPError, TimeoutError, ValueError, LookupError, TypeError) as error:
             _logger.warning(
                 "The stack at %s did not say its version (%s); it is taken for %s, unless "
@@ -103,7 +103,38 @@ async def _of_server(url: str, ca_bundle: Path | None) -> Generation | None:
                 GENERATIONS[0].family,
             )
             return None
+
+
+def of_version(answer: Any) -> Generation:
+    """Return the generation of a server by its answer to `/v1/version`.
+
+    Raises:
+        ValueError, LookupError, TypeError: it says no version.
+    """
+    major = int(str(answer["version"]).lstrip("v").partition(".")[0])
     return OGX if major >= 1 else LLAMA_STACK
+
+
+def check_family(family: str, answer: Any) -> None:
+    """Refuse a server of the other family, which would not read the header that its client sends.
+
+    Args:
+        family: that of the client in use.
+        answer: the server's answer to `/v1/version`; one that says nothing is let through.
+
+    Raises:
+        InvalidConfigurationError: it is of the other family.
+    """
+    try:
+        found = of_version(answer)
+    except (ValueError, LookupError, TypeError):
+        return
+    if found.family != family:
+        raise InvalidConfigurationError(
+            f"The server is {found.family} {answer['version']}, and would not read what the client of "
+            f"{family} sends; pip install 'lightspeed-azure[{found.extra}]'"
+            f", or set llama_stack.family: {found.family} where {found.client} is installed"
+        )
 
 
 def _is_installed(package: str) -> bool:

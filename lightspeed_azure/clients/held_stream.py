@@ -14,6 +14,10 @@ OPENING = frozenset({"response.created", "response.queued", "response.in_progres
 """Events that tell only that a response has begun (openai-python, ResponseStreamEvent)."""
 
 
+class RepetitionFailedError(Exception):
+    """The repetition brought no stream: the first one is passed on as it came."""
+
+
 type Send[Answer] = Callable[[], Awaitable[Answer]]
 """Sends a request once."""
 
@@ -95,7 +99,7 @@ class HeldStream:
                 self._stream = await self._send_again()
                 opening, first = await self._begun()
                 goes_on = not isinstance(first, Exception)
-            except TokenError:
+            except (TokenError, RepetitionFailedError):
                 goes_on = False  # the stack's own failure, as it was told
         for event in opening:
             yield event

@@ -4,31 +4,21 @@
 """
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 from ogx_client.exceptions import ApiException
 
-from lightspeed_azure.clients.event_stream import Events
+from lightspeed_azure.clients.answer import (
+    Refused,
+    events_of,
+    is_event_stream,
+    may_be_refused,
+    raise_if_refused,
+    with_events,
+)
 from lightspeed_azure.clients.held_stream import HeldStream, Send
-from lightspeed_azure.clients.refusal import is_azure_refusal
-
-_OF_THE_WIRE = frozenset({"content-encoding", "content-length", "transfer-encoding"})
-
-
-class Refused(Exception):  # noqa: N818 - it becomes an answer again
-    """An answer that says that Azure rejected the token.
-
-    Attributes:
-        answer: the answer, read to its end.
-        status_code: its HTTP status.
-    """
-
-    def __init__(self, answer: Any, text: str) -> None:
-        super().__init__(text)
-        self.answer = answer
-        self.status_code = answer.status
 
 
 async def unless_refused(answer: Any) -> Any:
@@ -37,10 +27,8 @@ async def unless_refused(answer: Any) -> Any:
     Raises:
         Refused: it says that Azure rejected the token.
     """
-    if answer.status in (401, 500):
-        refused = Refused(answer, (await answer.aread()).decode(errors="replace"))
-        if is_azure_refusal(refused):
-            raise refused
+    if may_be_refused(answer.status):
+        raise_if_refused(answer, answer.status, (await answer.aread()).decode(errors="replace"))
     return answer
 
 
@@ -58,7 +46,7 @@ def held_answer(
 ) -> Any:
     """Return a streamed answer with its opening held back; another one as it is."""
     response: httpx.Response = answer.response
-    if "text/event-stream" not in response.headers.get("content-type", ""):
+    if not is_event_stream(response):
         return answer
 
     async def again() -> Any:
@@ -68,33 +56,9 @@ def held_answer(
             second = error.answer
         if second.status != 200:
             raise ApiException(http_resp=second, body=(await second.aread()).decode())
-        return _events(second.response)
+        return events_of(second.response)
 
-    answer.response = httpx.Response(
-        response.status_code,
-        headers=[item for item in response.headers.multi_items() if item[0] not in _OF_THE_WIRE],
-        stream=_HeldBytes(HeldStream(_events(response), refused, again, may_repeat=may_repeat)),
-        request=response.request,
-    )
+    held = HeldStream(events_of(response), refused, again, may_repeat=may_repeat)
+    answer.response = with_events(response, held)
+    answer.response.request = response.request
     return answer
-
-
-def _events(response: httpx.Response) -> Events:
-    return Events(response.aiter_bytes(), response.aclose)
-
-
-class _HeldBytes(httpx.AsyncByteStream):
-    """What a held stream passes on, as bytes again."""
-
-    def __init__(self, events: HeldStream) -> None:
-        self._events = events
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        try:
-            async for event in self._events:
-                yield event.raw
-        finally:
-            await self._events.close()  # where the caller goes away, at once
-
-    async def aclose(self) -> None:
-        await self._events.close()

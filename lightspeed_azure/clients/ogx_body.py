@@ -16,7 +16,10 @@ HEADER_ARGUMENTS = frozenset({"extra_headers", "default_headers"})
 """What the clients of Llama Stack and OpenAI call headers."""
 
 
-def check_arguments(arguments: Mapping[str, object]) -> None:
+IN_THE_CLIENT = "as OGX takes every argument for a field; pass headers as _headers={…}"
+
+
+def check_arguments(arguments: Mapping[str, object], cure: str = IN_THE_CLIENT) -> None:
     """Refuse headers among the arguments of a call.
 
     Raises:
@@ -24,8 +27,8 @@ def check_arguments(arguments: Mapping[str, object]) -> None:
     """
     if not HEADER_ARGUMENTS.isdisjoint(arguments):
         raise ProviderDataError(
-            "extra_headers= would be sent to the model inside the request's JSON body, as OGX takes "
-            "every argument for a field; pass headers as _headers={…}. Nothing was sent"
+            f"extra_headers= would be sent to the model inside the request's JSON body, {cure}. "
+            "Nothing was sent"
         )
 
 
@@ -56,12 +59,13 @@ def checked[Resource](kind: type[Resource]) -> type[Resource]:
     return type(kind.__name__, (Checked, kind), {"__module__": kind.__module__})
 
 
-def check_body(body: object, tokens: Sequence[str]) -> None:
+def check_body(body: object, tokens: Sequence[str], cure: str = IN_THE_CLIENT) -> None:
     """Refuse headers, and tokens of ours, in a body.
 
     Args:
         body: what would be sent as JSON.
         tokens: what may not be in it.
+        cure: why headers got there, and how to pass them.
 
     Raises:
         ProviderDataError: there is one; the text shows no value.
@@ -69,7 +73,7 @@ def check_body(body: object, tokens: Sequence[str]) -> None:
     if not isinstance(body, dict | list):
         return
     if isinstance(body, dict):
-        check_arguments(body)
+        check_arguments(body, cure)
     waiting: list[object] = [body]
     while waiting:
         part = waiting.pop()
@@ -77,7 +81,7 @@ def check_body(body: object, tokens: Sequence[str]) -> None:
             if any(is_provider_data(str(name)) for name in part):
                 raise ProviderDataError(
                     "Provider data would be sent to the model inside the request's JSON body; "
-                    "pass it as _headers={…}. Nothing was sent"
+                    "pass it as a header. Nothing was sent"
                 )
             waiting += [*part, *part.values()]
         elif isinstance(part, list | tuple):

@@ -1,34 +1,35 @@
 """The generated clients of OGX, taught to carry the current token.
 
-ogx-client as the client of a server (service mode), and ogx inside the process (library mode): every method of theirs goes through `param_serialize`, which lays the default headers
-over those of the call, and `call_api`, which sends (ogx_client/api_client.py 1.5). In library mode
-`initialize()` puts another `call_api` there. Both are stood in for here.
+ogx-client as the client of a server, and ogx inside the process: every method of theirs goes through
+`param_serialize`, which lays the default headers over those of the call, and `call_api`, which sends
+(ogx_client/api_client.py 1.5). In library mode `initialize()` puts another `call_api` there.
 """
 
 import asyncio
-import contextlib
 import copy
 import functools
-import logging
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 from ogx_client import ApiClient, AsyncApiClient, AsyncOgxClient
 
+from lightspeed_azure.clients.answer import Refused
 from lightspeed_azure.clients.closing_errors import ClosingErrors
-from lightspeed_azure.clients.generation import Generation
+from lightspeed_azure.clients.generation import OGX, Generation
 from lightspeed_azure.clients.inference_call import Calls, MakeCalls
 from lightspeed_azure.clients.listing import ask
-from lightspeed_azure.clients.ogx_answer import Refused, get_json, held_answer, unless_refused
+from lightspeed_azure.clients.ogx_answer import get_json, held_answer, unless_refused
 from lightspeed_azure.clients.ogx_body import check_body, checked
 from lightspeed_azure.clients.pinned_transport import pinned_transport
+from lightspeed_azure.clients.starting import initialize
 from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.provider_data import (
     OGX_HEADER,
     ProviderData,
+    defaults,
     encode,
     merge,
     parse_defaults,
@@ -37,8 +38,6 @@ from lightspeed_azure.provider_data import (
 
 _RESOURCES = "ogx_client.api."
 """Where the classes are whose methods send: `client.models`, `client.chat.completions` and so on."""
-
-_logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     type LibraryClient = Any  # ogx is an optional part
@@ -62,7 +61,8 @@ def connect(
     api = AsyncApiClient(client.configuration, http_client=http)
     api.default_headers.update(client.api_client.default_headers)
     client = client.on(api)
-    client.carry(make_calls(functools.partial(ask, functools.partial(get_json, client.api_client))))
+    get = functools.partial(get_json, client.api_client)
+    client.carry(make_calls(functools.partial(ask, get, "ogx")))
     return client
 
 
@@ -77,12 +77,7 @@ async def start(generation: Generation, run_config: Path, make_calls: MakeCalls)
     # With its console log each 400 or 401 is drawn as a picture of the stack, for seconds.
     os.environ.setdefault(generation.log_variable, "json")
     client = await asyncio.to_thread(lambda: _library_class()(str(run_config)))
-    try:
-        await client.initialize()
-    except BaseException:
-        with contextlib.suppress(Exception):
-            await client.shutdown()  # half of a stack may be up, and holds threads and files
-        raise
+    await initialize(client)
     client.carry(make_calls(functools.partial(ask, functools.partial(get_json, client.api_client))))
     return client
 
@@ -95,6 +90,7 @@ class Carrying:
     """
 
     api_client: Any
+    generation = OGX
     calls: Calls
     _parsed: tuple[list[str], dict[str, Any]] = ([], {})
 
@@ -233,11 +229,7 @@ def _library_class() -> Any:
         @property
         def carried(self) -> dict[str, Any]:
             """The client's provider data; assigning to `provider_data` changes it."""
-            data = self.provider_data or {}
-            if not isinstance(data, Mapping):
-                _logger.warning("Default provider data is not a JSON object; it is not sent")
-                data = {}
-            return merge((data, super().carried))
+            return merge((defaults(self.provider_data), super().carried))
 
         def plain(self) -> Callable[..., Awaitable[Any]]:
             """Return what calls the stack."""

@@ -29,12 +29,12 @@ class PinnedTransport(httpx.AsyncBaseTransport):
     """
 
     def __init__(self, origin: httpx.URL, inner: httpx.AsyncBaseTransport) -> None:
-        self._origin = _origin(origin)
+        self._origin = origin_of(origin)
         self._inner = inner
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one hop of a request."""
-        if _origin(request.url) != self._origin:
+        if origin_of(request.url) != self._origin:
             strip(request.headers)
         return await self._inner.handle_async_request(request)
 
@@ -56,5 +56,6 @@ def pinned_transport(origin: httpx.URL, ca_bundle: Path | None = None) -> Pinned
     return PinnedTransport(origin, inner)
 
 
-def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+def origin_of(url: httpx.URL) -> tuple[str, str, int | None]:
+    """Return scheme, host and port, which together are an origin (RFC 6454)."""
     return (url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme))

@@ -5,10 +5,8 @@ the stack inside the process that is built on them (library mode).
 """
 
 import asyncio
-import contextlib
 import copy
 import functools
-import logging
 import os
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -22,16 +20,16 @@ from lightspeed_azure.clients.generation import Generation
 from lightspeed_azure.clients.inference_call import Call, Calls, MakeCalls
 from lightspeed_azure.clients.listing import ask
 from lightspeed_azure.clients.pinned_transport import pinned_transport
+from lightspeed_azure.clients.starting import initialize
 from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.provider_data import (
     ProviderData,
+    defaults,
     encode,
     parse_defaults,
     split,
     strip,
 )
-
-_logger = logging.getLogger(__name__)
 
 _sending: ContextVar[Call | None] = ContextVar("lightspeed_azure_sending", default=None)
 
@@ -49,7 +47,7 @@ def connect(
             timeout=config.timeout, transport=pinned_transport(httpx.URL(url), config.ca_bundle)
         ),
     )
-    client.calls = make_calls(functools.partial(ask, client.get_json))
+    client.calls = make_calls(functools.partial(ask, client.get_json, generation.family))
     return client
 
 
@@ -72,12 +70,7 @@ async def start(generation: Generation, run_config: Path, make_calls: MakeCalls)
         return library
 
     client = await asyncio.to_thread(made)
-    try:
-        await client.initialize()
-    except BaseException:
-        with contextlib.suppress(Exception):
-            await client.shutdown()  # half of a stack may be up, and holds threads and files
-        raise
+    await initialize(client)
     client.calls = make_calls(functools.partial(ask, client.get_json))
     return client
 
@@ -205,11 +198,7 @@ class Library(Carrying):
     @property
     def carried(self) -> dict[str, Any]:
         """The client's provider data; assigning to `provider_data` changes it."""
-        data = self.provider_data or {}
-        if not isinstance(data, Mapping):
-            _logger.warning("Default provider data is not a JSON object; it is not sent")
-            return ProviderData()
-        return ProviderData(data)
+        return defaults(self.provider_data)
 
     async def send(self, call: Call, cast_to: Any, options: Any, stream: Any) -> Any:
         """Call the stack once."""

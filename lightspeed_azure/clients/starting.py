@@ -1,6 +1,7 @@
 """Start a stack inside the process: from an enriched copy of its configuration, within a limit."""
 
 import asyncio
+import contextlib
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -63,6 +64,16 @@ async def start_enriched(
             raise StackUnavailableError(
                 f"Llama Stack did not start from {source}: {_reason(error, by_hand)}"
             ) from None
+
+
+async def initialize(client: Any) -> None:
+    """Start the stack that is inside a client, or shut down what of it has started."""
+    try:
+        await client.initialize()
+    except BaseException:
+        with contextlib.suppress(Exception):
+            await client.shutdown()  # half of a stack may be up, and holds threads and files
+        raise
 
 
 def _reason(error: Exception, by_hand: str) -> str:

@@ -17,6 +17,7 @@ from integration_support import ask, ask_streaming, broken_run_config
 from lightspeed_azure import (
     AsyncLlamaStackClientHolder,
     AzureEntraIDManager,
+    InvalidConfigurationError,
     LlamaStackConfiguration,
     ProviderDataError,
     StackUnavailableError,
@@ -158,6 +159,56 @@ async def test_a_refusal_of_the_stack_itself_drops_no_token(
     assert asked == 1
     assert not manager.is_token_expired
     assert emulators.entra.requests.issued == 1
+
+
+@pytest.mark.parametrize("version", ["0.7.3", "1.5.0"])
+async def test_a_server_of_the_other_family_is_a_clear_error(
+    manager: AzureEntraIDManager, emulators: Emulators, version: str
+) -> None:
+    """It would not read our header: the error names both, and the cure; no token is fetched."""
+    seen: list[dict[str, str]] = []
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        seen.append(headers_of(request))
+        if request.path == "/v1/version":
+            return web.json_response({"version": version})
+        return await stack(answering)(request)
+
+    async with serving(handle) as home:
+        holder = holder_of(manager)
+        await holder.load({"url": home, "family": FAMILY.name})
+        assert not seen, "loading asks nothing"
+        if version == FAMILY.version:
+            await ask(holder.get_client(), "hello")
+        else:
+            other = "ogx" if FAMILY.name == "llama-stack" else "llama-stack"
+            with pytest.raises(InvalidConfigurationError, match=rf"{other} {version}.*\[{other}\]"):
+                await ask(holder.get_client(), "hello")
+            assert emulators.entra.requests.requested == 0
+            assert all(HEADER not in headers for headers in seen)
+        await holder.close()
+
+
+@pytest.mark.parametrize(("path", "status"), [("/v1/version", 404), ("/v1/models", 426)])
+async def test_a_server_that_says_no_version_or_refuses_the_clients(
+    manager: AzureEntraIDManager, path: str, status: int
+) -> None:
+    """A version that is hidden is no obstacle; a client that the server refuses is told why."""
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        if request.path == path or status == 426:
+            return web.json_response({"detail": "no"}, status=status)
+        return await stack(answering)(request)
+
+    async with serving(handle) as home:
+        holder = holder_of(manager)
+        await holder.load({"url": home})
+        if status == 426:
+            with pytest.raises(StackUnavailableError, match="first two numbers"):
+                await ask(holder.get_client(), "hello")
+        else:
+            assert "hi" in await ask(holder.get_client(), "hello")
+        await holder.close()
 
 
 @pytest.mark.skipif(not FAMILY.client_retries, reason="this client repeats nothing by itself")

@@ -19,12 +19,15 @@ from ogx_client.api.chat_completions_api import AsyncChatCompletionsApi
 from lightspeed_azure import (
     AsyncLlamaStackClientHolder,
     AzureEntraIDManager,
+    InvalidConfigurationError,
+    LlamaStackClientHolder,
     ProviderDataError,
     StackUnavailableError,
 )
 from lightspeed_azure.demo.processes import free_port, server
 from lightspeed_azure.emulators import Application, Emulators, fingerprint
 from lightspeed_azure.provider_data import provider_keys
+from lightspeed_azure.transports import http_client
 
 pytestmark = pytest.mark.integration
 
@@ -168,6 +171,18 @@ async def test_a_call_may_have_headers_of_its_own(
     assert data["azure_api_key"] == manager.access_token.get_secret_value()
 
 
+async def test_the_client_of_llama_stack_is_told_that_the_server_is_ogx(
+    manager: AzureEntraIDManager, stack_url: str, emulators: Emulators
+) -> None:
+    """It would send a header that OGX does not read: the error names the cure; no token is fetched."""
+    holder = AsyncLlamaStackClientHolder.isolated(manager=manager)
+    await holder.load({"url": stack_url, "family": "llama-stack"})
+    with pytest.raises(InvalidConfigurationError, match=r"is ogx 1\..*lightspeed-azure\[ogx\]"):
+        await ask(holder.get_client(), "hello")
+    await holder.close()
+    assert emulators.entra.requests.requested == 0
+
+
 PROVIDERS = ("azure", "azure-west")
 
 
@@ -275,8 +290,18 @@ async def test_a_server_over_tls(
         assert "hello" in await ask(holder.get_client(), "hello")
         assert "hello" in await ask_streaming(holder.get_client(), "hello")
         await holder.close()
+
+        def asked() -> str:
+            question = {"model": MODEL, "messages": MESSAGES}
+            with LlamaStackClientHolder.isolated(manager=manager) as synchronous:
+                synchronous.load({"url": url, "ca_bundle": str(crt)})
+                synchronous.get_client().chat.completions.create(**question)
+            with http_client(url, manager=manager, ca_bundle=crt) as client:
+                return client.post("/v1/chat/completions", json=question).text
+
+        assert "hello" in await asyncio.to_thread(asked)
         await holder.load({"url": url})
         with pytest.raises(StackUnavailableError):
             await ask(holder.get_client(), "hello")
         await holder.close()
-    assert emulators.azure.requests.accepted == 2
+    assert emulators.azure.requests.accepted == 4
