@@ -12,13 +12,13 @@ from ogx_client.exceptions import ApiException
 
 from lightspeed_azure.clients.event_stream import Events
 from lightspeed_azure.clients.held_stream import HeldStream, Send
-from lightspeed_azure.clients.refusal import is_azure_refusal
+from lightspeed_azure.clients.refusal import is_azure_refusal, is_unexplained
 
 _OF_THE_WIRE = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
 
 class Refused(Exception):  # noqa: N818 - it becomes an answer again
-    """An answer that says that Azure rejected the token.
+    """An answer that says, or may say, that the provider rejected the token.
 
     Attributes:
         answer: the answer, read to its end.
@@ -35,11 +35,11 @@ async def unless_refused(answer: Any) -> Any:
     """Return an answer.
 
     Raises:
-        Refused: it says that Azure rejected the token.
+        Refused: it says, or may say, that the provider rejected the token.
     """
     if answer.status in (401, 500):
         refused = Refused(answer, (await answer.aread()).decode(errors="replace"))
-        if is_azure_refusal(refused):
+        if is_azure_refusal(refused) or is_unexplained(refused):
             raise refused
     return answer
 
