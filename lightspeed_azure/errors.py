@@ -6,6 +6,7 @@
     ├── InvalidConfigurationError   (also ValueError)   what the operator wrote cannot work
     ├── TokenError                                      no token can be had
     │   ├── TokenUnavailableError                       passing: try again after `retry_after`
+    │   │   └── KeyUnavailableError                     the key of another provider cannot be had
     │   └── CredentialRejectedError                     permanent until someone changes something
     ├── ProviderDataError           (also ValueError)   the caller's own provider data is not usable
     ├── CredentialResolutionError                       a resolver failed, and nothing may stand in for it
@@ -92,6 +93,10 @@ def _rebuild_token_error(kind: type[TokenError], fields: dict[str, object]) -> T
 
 class TokenUnavailableError(TokenError):
     """A token cannot be had just now (network, throttling, an outage, the deadline)."""
+
+
+class KeyUnavailableError(TokenUnavailableError):
+    """A key that `provider_credentials` names cannot be had just now; the request was not sent."""
 
 
 class CredentialRejectedError(TokenError):

@@ -59,10 +59,12 @@ class Runtime:
         """
         tokens = self.manager.status()
         usable = all(token.zone in {"fresh", "stale"} or not token.last_error for token in tokens)
-        return {
+        found: dict[str, Any] = {
             "ready": usable and self.holder.is_loaded,
             "tokens": [asdict(token) for token in tokens],
         }
+        keys = self.holder.provider_credentials.status()
+        return found | ({"keys": [asdict(key) for key in keys]} if keys else {})
 
 
 def lifespan(
@@ -104,7 +106,9 @@ def lifespan(
                 manager = AzureEntraIDManager.isolated(loaded.azure_entra_id)
                 stack.callback(manager.close)
             stack.enter_context(configured(loaded.credential_resolvers, loaded.azure_entra_id))
-            holder = AsyncLlamaStackClientHolder.isolated(manager=manager)
+            holder = AsyncLlamaStackClientHolder.isolated(
+                manager=manager, provider_credentials=loaded.provider_credentials
+            )
             stack.push_async_callback(holder.close)
             if process_wide:
                 stack.enter_context(AzureEntraIDManager.replaced(manager))

@@ -22,6 +22,10 @@ _LARGEST = 1 << 20
 """Bytes: no secret, certificate with chain, or assertion comes near."""
 
 
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+"""Opening a pipe must not wait for its other end."""
+
+
 class SecretFile:
     """A file, or the file of a known name in a directory; safe to use from several threads.
 
@@ -59,10 +63,17 @@ class SecretFile:
         self._mountinfo: Path | None = mountinfo
         self._lock = threading.Lock()  # guards the next two and `failures`
         self._good: bytes | None = None
+        self._known: tuple[bytes, bytes] | None = None  # what was read last and found good
+        self._at = ""  # where it was found last
         self._fault = ""
 
     def __repr__(self) -> str:
         return f"SecretFile({str(self.path)!r})"
+
+    @property
+    def fault(self) -> str:
+        """What was wrong when it was last read, or "" when nothing was."""
+        return self._fault
 
     def read(self) -> SecretStr:
         """Return the text in the file, or the last good one; may wait for the disk.
@@ -97,16 +108,7 @@ class SecretFile:
     def _load(self) -> tuple[bytes | None, str]:
         """Return the content, or None and what is wrong with it."""
         try:
-            content = self._bytes()
-            if not self._binary:
-                text = content.decode("utf-8").strip()
-                if not text.isprintable():
-                    raise ValueError("holds more than one line of text; write the value alone")
-                content = text.encode()
-            if not content:
-                raise ValueError("is empty; write the value into it")
-            if self._check:
-                self._check(content)
+            content = self._checked(self._bytes())
         except FileNotFoundError:
             fault = "there is no such file; correct the path, or create it"
         except UnicodeDecodeError:
@@ -119,25 +121,43 @@ class SecretFile:
             return content, ""
         return None, fault
 
+    def _checked(self, raw: bytes) -> bytes:
+        """Return what counts of the content; what was found good before is not looked at again.
+
+        Raises:
+            ValueError: it is not good.
+        """
+        known = self._known
+        if known is not None and known[0] == raw:
+            return known[1]
+        content = raw
+        if not self._binary:
+            text = raw.decode("utf-8").strip()
+            if not text.isprintable():
+                raise ValueError("holds more than one line of text; write the value alone")
+            content = text.encode()
+        if not content:
+            raise ValueError("is empty; write the value into it")
+        if self._check:
+            self._check(content)
+        self._known = raw, content
+        return content
+
     def _bytes(self) -> bytes:
-        """Read the file, once more if it changed meanwhile."""
-        path = self._file()
+        """Read the file, once more if it changed meanwhile, or if it stands elsewhere now."""
         for _ in range(2):
-            with path.open("rb") as file:
-                before = _state(file.fileno())
-                content = file.read(_LARGEST + 1)
-                if _state(file.fileno()) == before:
-                    break
+            try:
+                content, whole = _read(self._at)
+            except (OSError, ValueError):
+                before, self._at = self._at, str(self._place())
+                if before == self._at:
+                    raise
+                content, whole = _read(self._at)
+            if whole:
+                break
         if len(content) > _LARGEST:
             raise ValueError("is larger than 1 MiB; name the file that holds the secret alone")
         return content
-
-    def _file(self) -> Path:
-        """Return the file to read; only a regular one can be read again and again."""
-        file = self._place()
-        if not stat.S_ISREG(file.stat().st_mode):
-            raise ValueError("is not a regular file; name a file that can be read more than once")
-        return file
 
     def _place(self) -> Path:
         return self.path / self._default_name if self.path.is_dir() else self.path
@@ -169,10 +189,24 @@ class SecretFile:
         return f"{self.path}: " if self.path.is_absolute() else ""
 
 
-def _state(descriptor: int) -> tuple[int, int]:
-    """Return what changes when an open file is written to."""
-    status = os.fstat(descriptor)
-    return status.st_size, status.st_mtime_ns
+def _read(path: str) -> tuple[bytes, bool]:
+    """Return the content of a regular file, and whether it stayed the same while it was read.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: it is no regular file; only one can be read again and again.
+    """
+    descriptor = os.open(path, _FLAGS)
+    try:
+        before = os.fstat(descriptor)
+        if not stat.S_ISREG(before.st_mode):
+            raise ValueError("is not a regular file; name a file that can be read more than once")
+        content = os.read(descriptor, min(before.st_size or _LARGEST, _LARGEST) + 1)
+        after = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    same = before.st_size == after.st_size and before.st_mtime_ns == after.st_mtime_ns
+    return content, same
 
 
 def is_mounted_alone(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> bool:

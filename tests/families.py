@@ -120,6 +120,7 @@ OGX_STAINLESS = dataclasses.replace(
     log_format=OGX.log_format,
     listed=lambda answer: list(answer.data),
     files_per_token=OGX.files_per_token,
+    synchronous=OGX.synchronous,
 )
 """OGX 1.0: its client is still made as Llama Stack's was, and its server speaks plain HTTP."""
 

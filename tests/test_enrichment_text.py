@@ -332,3 +332,22 @@ def test_names_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("AZURE_PROVIDER_ID", "my-azure")
     assert enriched(text, "run.yaml", [name]).warnings == ()
     assert any("serves my-azure" in line for line in enriched(text, "f", ["azure"]).warnings)
+
+
+def test_a_key_of_another_provider_that_keeps_the_stack_down() -> None:
+    """Its line is left alone; one note says how it would not need the variable to start."""
+    text = """\
+version: 2
+providers:
+  inference:
+    - {provider_id: vllm, provider_type: remote::vllm, config: {api_token: "${env.VLLM_TOKEN}"}}
+    - {provider_id: "${env.OPENAI_API_KEY:+openai}", provider_type: remote::openai, config: {api_key: "${env.OPENAI_API_KEY}"}}
+    - {provider_id: groq, provider_type: remote::groq, config: {api_key: "${env.GROQ_API_KEY:=}"}}
+    - {provider_id: azure, provider_type: remote::azure, config: {base_url: "https://x.openai.azure.com/openai/v1"}}
+"""
+    outcome = run(text)
+    assert "VLLM_TOKEN}" in outcome.after
+    found = [line for line in outcome.warnings if "keeps the stack from starting" in line]
+    assert len(found) == 1
+    assert "providers.inference[0].config.api_token" in found[0]
+    assert "${env.VLLM_TOKEN:=}" in found[0]

@@ -16,6 +16,7 @@ from lightspeed_azure.check.configuration import (
     of_identities,
     of_run_yaml,
 )
+from lightspeed_azure.check.credentials import of_credentials, of_fields
 from lightspeed_azure.check.finding import Finding, State, as_data, ill, look, well
 from lightspeed_azure.check.inference import INFERENCE, of_library, of_service
 from lightspeed_azure.check.stack import STACK, StackService
@@ -23,6 +24,7 @@ from lightspeed_azure.check.token import of_token
 from lightspeed_azure.config import Configuration, LlamaStackConfiguration, load_configuration
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.manager import AzureEntraIDManager
+from lightspeed_azure.sources import ProviderCredentials
 
 __all__ = ["Finding", "State", "as_data", "examine", "unreadable"]
 
@@ -77,7 +79,11 @@ def _remote(
         known: the endpoints of the stack's own file.
     """
     stack = config.llama_stack
-    service = StackService(stack) if stack and not stack.use_as_library_client else None
+    credentials = ProviderCredentials(config.provider_credentials, manager=lambda: manager)
+    azure = bool(config.azure_entra_id or not credentials)
+    service = (
+        StackService(stack, azure=azure) if stack and not stack.use_as_library_client else None
+    )
     about_stack: list[Finding] = []
     if service:
         with working("Asking the stack"):
@@ -90,19 +96,26 @@ def _remote(
         with working("Asking Entra ID"):
             yield from list(of_authority(identity.config))
             yield from list(of_token(identity, endpoint))
+    with working("Looking up keys"):
+        yield from list(of_credentials(config, manager))
     yield from about_stack
+    if service:
+        yield from of_fields(service, credentials)
     if stack is None:
         yield ill(STACK, "is not configured", "Add a llama_stack block with its url")
     elif stack.use_as_library_client:
         yield _installed(stack)
-    if model and stack and manager.identities:
+    if model and stack and (manager.identities or credentials):
         with working(f"Asking {model}"):
             if service and not service.is_reachable:
                 yield look(INFERENCE, f"{model} was not asked: the stack cannot be")
             elif service:
-                yield from list(of_service(service, manager, model, timeout=stack.timeout))
+                yield from list(
+                    of_service(service, manager, credentials, model, timeout=stack.timeout)
+                )
             else:
-                yield from list(of_library(stack, manager, model))
+                yield from list(of_library(stack, manager, credentials, model))
+    credentials.close()
 
 
 def _installed(stack: LlamaStackConfiguration) -> Finding:

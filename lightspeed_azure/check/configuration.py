@@ -20,7 +20,7 @@ def name_of(block: AzureEntraIdConfiguration, question: str) -> str:
 
 def of_identities(config: Configuration) -> Iterator[Finding]:
     """Yield what each identity signs in with, and whether its file can change."""
-    if not config.azure_entra_id:
+    if not config.azure_entra_id and not config.provider_credentials:
         yield ill(
             CREDENTIAL,
             "Entra ID is not configured",

@@ -12,12 +12,14 @@ from dataclasses import replace
 import httpx
 
 from lightspeed_azure.check.claims import ROLE
-from lightspeed_azure.check.finding import Finding, ill, look, well
+from lightspeed_azure.check.credentials import header_of, keys_for
+from lightspeed_azure.check.finding import Finding, State, ill, look, well
 from lightspeed_azure.check.stack import StackService
 from lightspeed_azure.clients.generation import LLAMA_STACK
 from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.errors import LightspeedAzureError, TokenError
 from lightspeed_azure.manager import AzureEntraIDManager
+from lightspeed_azure.sources import ProviderCredentials
 
 INFERENCE = "inference"
 
@@ -44,31 +46,26 @@ _REFUSALS: Mapping[int, tuple[str, str]] = {
 
 
 def of_service(
-    stack: StackService, manager: AzureEntraIDManager, model: str, *, timeout: float
+    stack: StackService,
+    manager: AzureEntraIDManager,
+    credentials: ProviderCredentials,
+    model: str,
+    *,
+    timeout: float,
 ) -> Iterator[Finding]:
     """Yield what became of a question to a stack that is a server.
 
     Args:
         stack: as examined.
         manager: whose token is sent.
+        credentials: the keys of other providers.
         model: as the stack names it.
         timeout: seconds.
     """
-    provider = _provider(stack, model)
-    headers = {}
-    if provider is None:
-        yield look(INFERENCE, f"{model} is not served by an Azure provider, so no token is sent")
-    else:
-        try:
-            identity = manager.identity(provider)
-            family = stack.family or LLAMA_STACK
-            base_url = stack.endpoints[provider] or "https://unknown.invalid"
-            headers[family.header] = identity.header(base_url)[1]
-        except TokenError as error:
-            yield ill(INFERENCE, f"our token: {error.message}", error.cure)
-            return
-        except LightspeedAzureError as error:
-            yield ill(INFERENCE, f"our token: {error}", "Add the identity")
+    headers, keyed, finding = _headers(stack, manager, credentials, model)
+    if finding is not None:
+        yield finding
+        if finding.state is State.ILL:
             return
     body = {"model": model, "messages": [{"role": "user", "content": QUESTION}]}
     started = time.monotonic()
@@ -85,6 +82,9 @@ def of_service(
         yield well(INFERENCE, f"{model} answered in {seconds:.1f} s")
     else:
         finding = located(answer.status_code, answer.text, model)
+        if keyed and "Error code: 401" in answer.text:
+            what = f"{keyed} (401): it refuses the key"
+            finding = ill(INFERENCE, what, "Compare the key with the provider's")
         if stack.family:
             slow = (
                 f"; start the stack with {stack.family.log_variable}=json, or each refusal stops it"
@@ -93,8 +93,39 @@ def of_service(
         yield finding
 
 
+def _headers(
+    stack: StackService,
+    manager: AzureEntraIDManager,
+    credentials: ProviderCredentials,
+    model: str,
+) -> tuple[dict[str, str], str, Finding | None]:
+    """Return what the question carries, the provider whose key that is, and what there is to say."""
+    name = (stack.family or LLAMA_STACK).header
+    try:
+        found = keys_for(stack, credentials, model)
+        if found:
+            return {name: header_of(found[1])}, found[0], None
+    except LightspeedAzureError as error:
+        return {}, "", ill(INFERENCE, f"our key: {error}", "See the key above")
+    provider = _provider(stack, model)
+    if provider is None:
+        what = f"{model} is not served by an Azure provider, so no token is sent"
+        return {}, "", look(INFERENCE, what)
+    try:
+        identity = manager.identity(provider)
+        base_url = stack.endpoints[provider] or "https://unknown.invalid"
+        return {name: identity.header(base_url)[1]}, "", None
+    except TokenError as error:
+        return {}, "", ill(INFERENCE, f"our token: {error.message}", error.cure)
+    except LightspeedAzureError as error:
+        return {}, "", ill(INFERENCE, f"our token: {error}", "Add the identity")
+
+
 def of_library(
-    config: LlamaStackConfiguration, manager: AzureEntraIDManager, model: str
+    config: LlamaStackConfiguration,
+    manager: AzureEntraIDManager,
+    credentials: ProviderCredentials,
+    model: str,
 ) -> Iterator[Finding]:
     """Yield what became of a question to a stack inside this process, which starts for it."""
     started = time.monotonic()
@@ -106,19 +137,21 @@ def of_library(
     verbose = logging.getLogger("lightspeed_azure").isEnabledFor(logging.INFO)
     shown = sys.stderr if verbose else io.StringIO()
     with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(shown):
-        finding = asyncio.run(_in_process(config, manager, model, elapsed))
+        finding = asyncio.run(_in_process(config, manager, credentials, model, elapsed))
     yield finding
 
 
 async def _in_process(
     config: LlamaStackConfiguration,
     manager: AzureEntraIDManager,
+    credentials: ProviderCredentials,
     model: str,
     elapsed: Callable[[], float],
 ) -> Finding:
     from lightspeed_azure.clients.holder import AsyncLlamaStackClientHolder  # noqa: PLC0415 - slow
 
-    holder = AsyncLlamaStackClientHolder.isolated(manager=manager)
+    entries = [source.credential for source in credentials.sources]
+    holder = AsyncLlamaStackClientHolder.isolated(manager=manager, provider_credentials=entries)
     try:
         await holder.load(config)
         ready = elapsed()

@@ -24,16 +24,20 @@ class StackService:
 
     Args:
         config: where it is.
+        azure: whether it should have an Azure provider.
 
     Attributes:
         is_reachable: whether it answered as a stack does.
         family: which it is; None before `examine`, and when nobody can say.
         endpoints: its Azure providers: provider_id → base_url, or None.
+        providers: all its providers: provider_id → provider_type.
         models: what it serves: model → provider_id.
     """
 
-    def __init__(self, config: LlamaStackConfiguration) -> None:
+    def __init__(self, config: LlamaStackConfiguration, *, azure: bool = True) -> None:
         self._config = config
+        self._azure = azure
+        self.providers: dict[str, str] = {}
         self.url = config.url or ""
         self.is_reachable = False
         self.family: Generation | None = None
@@ -117,11 +121,18 @@ class StackService:
             yield well(INBOUND, f"{key} is sent, and not refused")
         else:
             yield well(INBOUND, f"open to everybody who reaches it; {key} is not needed")
+        self.providers = {
+            str(entry.get("provider_id")): str(entry.get("provider_type"))
+            for entry in _entries(providers)
+        }
         self.endpoints = {
             str(entry.get("provider_id")): (entry.get("config") or {}).get("base_url") or None
             for entry in _entries(providers)
             if entry.get("provider_type") == AZURE_PROVIDER_TYPE
         }
+        if not self.endpoints and not self._azure:
+            yield self._of_models(client)
+            return
         if not self.endpoints:
             cure = "Add one to run.yaml; one with a condition vanishes where the variable is unset"
             yield ill(PROVIDERS, "the stack has no remote::azure provider", cure)
@@ -138,12 +149,14 @@ class StackService:
             str(entry.get("id")): str((entry.get("custom_metadata") or {}).get("provider_id"))
             for entry in _entries(client.get("/v1/models"))
         }
-        ours = [model for model, provider in self.models.items() if provider in self.endpoints]
+        wanted = self.endpoints if self._azure else self.providers
+        ours = [model for model, provider in self.models.items() if provider in wanted]
         if ours:
             more = f" and {len(ours) - 5} more" if len(ours) > 5 else ""
             return well(MODELS, ", ".join(ours[:5]) + more)
         cure = "Register the deployments in registered_resources.models of run.yaml"
-        return ill(MODELS, "no model of an Azure provider is registered", cure)
+        whose = "an Azure" if self._azure else "any"
+        return ill(MODELS, f"no model of {whose} provider is registered", cure)
 
 
 def _is_timeout(error: Exception) -> bool:

@@ -7,13 +7,13 @@ import httpx
 
 from lightspeed_azure.clients.event_stream import Events
 from lightspeed_azure.clients.held_stream import HeldStream, RepetitionFailedError, Send
-from lightspeed_azure.clients.refusal import is_azure_refusal
+from lightspeed_azure.clients.refusal import is_azure_refusal, is_unexplained
 
 _OF_THE_WIRE = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
 
 class Refused[Answer](Exception):  # noqa: N818 - it becomes an answer again
-    """An answer that says that Azure rejected the token.
+    """An answer that says, or may say, that the provider rejected the token.
 
     Attributes:
         answer: the answer, read to its end.
@@ -35,10 +35,10 @@ def raise_if_refused(answer: object, status: int, text: str) -> None:
     """Look at an answer that was read.
 
     Raises:
-        Refused: it says that Azure rejected the token.
+        Refused: it says, or may say, that the provider rejected the token.
     """
     refused = Refused(answer, status, text)
-    if is_azure_refusal(refused):
+    if is_azure_refusal(refused) or is_unexplained(refused):
         raise refused
 
 
@@ -72,7 +72,7 @@ async def unless_refused(response: httpx.Response) -> httpx.Response:
     """Return an answer; one that may be a refusal was read, and can be read again.
 
     Raises:
-        Refused: it says that Azure rejected the token.
+        Refused: it says, or may say, that the provider rejected the token.
     """
     if not may_be_refused(response.status_code):
         return response

@@ -2,20 +2,21 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 from importlib import import_module
 from typing import Any, Self
 
 from lightspeed_azure.clients.inference_call import STREAM_MIN_REMAINING, Calls
-from lightspeed_azure.clients.stack_catalog import Ask, Listing, StackCatalog
+from lightspeed_azure.clients.learned import learned
+from lightspeed_azure.clients.stack_catalog import Ask, StackCatalog
 from lightspeed_azure.clients.starting import START_LIMIT, start_enriched
 from lightspeed_azure.config import LlamaStackConfiguration
-from lightspeed_azure.errors import (
-    LightspeedAzureError,
-    StackUnavailableError,
-)
+from lightspeed_azure.config.unshown import unshown
+from lightspeed_azure.errors import LightspeedAzureError, StackUnavailableError
 from lightspeed_azure.manager import AzureEntraIDManager
 from lightspeed_azure.process_wide import ProcessWide
+from lightspeed_azure.sources import ProviderCredentials
 
 _logger = logging.getLogger(__name__)
 
@@ -33,8 +34,10 @@ class AsyncLlamaStackClientHolder(metaclass=ProcessWide):
         manager: AzureEntraIDManager | None = None,
         start_limit: float = START_LIMIT,
         stream_min_remaining: float = STREAM_MIN_REMAINING,
+        provider_credentials: Any = None,
     ) -> None:
         self._own_manager = manager
+        self.set_provider_credentials(provider_credentials)
         self._start_limit = start_limit
         self._stream_min_remaining = stream_min_remaining
         self._wanted: LlamaStackConfiguration | None = None
@@ -53,7 +56,8 @@ class AsyncLlamaStackClientHolder(metaclass=ProcessWide):
             options: `manager`, whose tokens its requests carry (the process-wide one by default);
                 `start_limit`, seconds that a stack inside the process may take to start;
                 `stream_min_remaining`, seconds of life that a token should have left when a stream
-                starts, at most 0.4 of its lifetime.
+                starts, at most 0.4 of its lifetime; `provider_credentials`, the keys of other
+                providers, as `set_provider_credentials` takes them.
         """
         instance: Self = cls.build(**options)
         return instance
@@ -62,6 +66,25 @@ class AsyncLlamaStackClientHolder(metaclass=ProcessWide):
     def manager(self) -> AzureEntraIDManager:
         """The manager whose tokens the requests carry."""
         return self._own_manager or AzureEntraIDManager()
+
+    @property
+    def provider_credentials(self) -> ProviderCredentials:
+        """The keys of other providers that the requests carry, and how they are."""
+        return self._credentials
+
+    def set_provider_credentials(self, config: Any) -> None:
+        """From now on let requests carry these keys of other providers.
+
+        Args:
+            config: `Configuration.provider_credentials`, or entries as one writes them there.
+
+        Raises:
+            InvalidConfigurationError: they cannot work; the ones before stay.
+        """
+        config, before = unshown(config), getattr(self, "_credentials", None)
+        self._credentials = ProviderCredentials.of(config, lambda: self.manager)
+        if before is not None:
+            before.close()
 
     @property
     def is_library_client(self) -> bool:
@@ -157,6 +180,7 @@ class AsyncLlamaStackClientHolder(metaclass=ProcessWide):
             task.cancel()
         self._retired.clear()
         self._client = self._wanted = None
+        self._credentials.close()
         async with contextlib.AsyncExitStack() as stack:  # all of them, whatever one raises
             for client in clients:
                 stack.push_async_callback(client.shutdown)
@@ -168,12 +192,13 @@ class AsyncLlamaStackClientHolder(metaclass=ProcessWide):
         catalog: list[StackCatalog] = []
 
         def make_calls(ask: Ask) -> Calls:
-            catalog.append(StackCatalog(ask, learned=self._learned))
+            catalog.append(StackCatalog(ask, learned=functools.partial(learned, self, generation)))
             return Calls(
                 lambda: self.manager,
                 catalog[0],
                 stream_min_remaining=self._stream_min_remaining,
                 key_per_provider=generation.key_per_provider,
+                provider_credentials=lambda: self._credentials,
             )
 
         try:
@@ -206,12 +231,6 @@ class AsyncLlamaStackClientHolder(metaclass=ProcessWide):
                 raise self._failure.with_traceback(None)
             if self._client is None and self._wanted is not None:
                 await self._load(self._wanted)
-
-    def _learned(self, listing: Listing) -> None:
-        """Take the endpoint over from the stack's first Azure provider, unless somebody set one."""
-        first = next(iter(listing.azure_providers), None)
-        if first is not None and first.base_url and self.manager.azure_base_url is None:
-            self.manager.set_base_url(first.base_url)
 
     def _retire(self) -> None:
         """Shut the client before down once the requests that it has must have ended."""

@@ -1,16 +1,34 @@
-"""One request to the stack, and what provider data it carries each time it is sent."""
+"""Which call a request is: whose provider data it carries."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from lightspeed_azure.clients.held_stream import Hold, Send, held
-from lightspeed_azure.clients.refusal import is_azure_refusal
-from lightspeed_azure.clients.stack_catalog import Ask, StackCatalog
+from lightspeed_azure.clients.call import (
+    AzureCall,
+    Call,
+    KeyedCall,
+    KeyedToolCall,
+    StreamedResponseCall,
+    ToolCall,
+)
+from lightspeed_azure.clients.stack_catalog import Ask, Provider, StackCatalog
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.identity import Identity
 from lightspeed_azure.manager import AzureEntraIDManager
-from lightspeed_azure.provider_data import HeaderValue, encode, merge, parse, provider_keys, without
-from lightspeed_azure.token_cache.cache import Token
+from lightspeed_azure.provider_data import HeaderValue, merge, parse, without
+from lightspeed_azure.sources import ProviderCredentials, ProviderKeys
+
+__all__ = [
+    "INFERENCE_PATHS",
+    "STREAM_MIN_REMAINING",
+    "AzureCall",
+    "Call",
+    "Calls",
+    "KeyedCall",
+    "MakeCalls",
+    "StreamedResponseCall",
+    "ToolCall",
+]
 
 INFERENCE_PATHS = (
     "/v1/chat/completions",
@@ -33,108 +51,6 @@ type MakeCalls = Callable[[Ask], "Calls"]
 """Given a way to ask the stack what it serves, return what decides about its requests."""
 
 
-class Call:
-    """A request that carries no token: the caller's own provider data only."""
-
-    def __init__(self, data: Mapping[str, Any]) -> None:
-        self.data = data
-
-    async def header(self) -> str | None:
-        """Return the provider-data header's value as of now; None for no header."""
-        return encode(self.data) if self.data else None
-
-    async def sent_by[Answer](self, send: Send[Answer], hold: Hold = held) -> Answer:
-        """Send the request; `send` asks for `header()` each time."""
-        del hold  # nothing is repeated
-        return await send()
-
-
-class AzureCall(Call):
-    """An inference request for a `remote::azure` model: it carries the token of the moment."""
-
-    def __init__(
-        self,
-        data: Mapping[str, Any],
-        identity: Identity,
-        base_url: str,
-        *,
-        min_remaining: float,
-        keys: Mapping[str, Identity],
-    ) -> None:
-        super().__init__(data)
-        self._identity = identity
-        self._base_url = base_url
-        self._min_remaining = min_remaining
-        self._keys = keys
-        self._sent: Token | None = None
-        self._repeated = False
-
-    async def header(self) -> str:
-        """Return the header's value with a valid token; waits only where none is at hand.
-
-        Raises:
-            TokenError: no token can be had; the request must not be sent.
-        """
-        token, value = await self._identity.aheader(
-            self._base_url, min_remaining=self._min_remaining
-        )
-        self._sent = token
-        if not self.data and not self._keys:
-            return value
-        at_hand = {name: identity.cache.peek() for name, identity in self._keys.items()}
-        keys = provider_keys({name: each.secret for name, each in at_hand.items() if each})
-        return encode(merge((keys, self.data, parse(value))))
-
-    async def sent_by[Answer](self, send: Send[Answer], hold: Hold = held) -> Answer:
-        """Send the request; where Azure refuses the token, once more with a new one.
-
-        Raises:
-            TokenError: no token can be had.
-            Exception: what the stack's client raises.
-        """
-        del hold  # a refusal comes before the stream
-        try:
-            return await send()
-        except Exception as error:
-            if self._sent is None or not is_azure_refusal(error):
-                raise
-        self.refused()
-        self._repeated = True
-        return await send()
-
-    def refused(self) -> None:
-        """Drop the token that was sent, so that the next one is new; all who were refused share it."""
-        if self._sent is not None:
-            self._identity.cache.invalidate(self._sent.secret)
-
-
-class ToolCall(AzureCall):
-    """A plain `/v1/responses` whose tools the stack calls itself: nobody sees whether it has yet.
-
-    So it is never repeated: a refusal drops the token, and the caller gets the stack's own error.
-    """
-
-    async def sent_by[Answer](self, send: Send[Answer], hold: Hold = held) -> Answer:
-        """Send the request once."""
-        del hold
-        try:
-            return await send()
-        except Exception as error:
-            if is_azure_refusal(error):
-                self.refused()
-            raise
-
-
-class StreamedResponseCall(AzureCall):
-    """A streamed `/v1/responses`: its refusal comes inside the stream."""
-
-    async def sent_by[Answer](self, send: Send[Answer], hold: Hold = held) -> Answer:
-        """Send the request; its opening events are held back until a refusal can be ruled out."""
-        answer = await super().sent_by(send)
-        held_back: Answer = hold(answer, self.refused, send, may_repeat=not self._repeated)
-        return held_back
-
-
 class Calls:
     """Tells which call a request is. One for each client holder.
 
@@ -153,11 +69,13 @@ class Calls:
         *,
         stream_min_remaining: float = STREAM_MIN_REMAINING,
         key_per_provider: bool = False,
+        provider_credentials: Callable[[], ProviderCredentials] = ProviderCredentials,
     ) -> None:
         self._manager = manager
         self._catalog = catalog
         self._key_per_provider = key_per_provider
         self._stream_min_remaining = stream_min_remaining
+        self._credentials = provider_credentials
 
     async def of(
         self,
@@ -181,20 +99,23 @@ class Calls:
 
         Raises:
             ProviderDataError: `call_data` is not a JSON object.
-            InvalidConfigurationError: the model's provider has no base_url.
+            InvalidConfigurationError: the model's provider has no base_url, or does not read a
+                field that is configured for it.
         """
         own = merge(parse(value) for value in call_data)
-        manager = self._manager()
-        if not manager.is_entra_id_configured:
-            return Call(merge((default_data, own)))
-        data = merge((without(default_data, _OURS), own))
-        model = _model(method, path, body)
-        if model is None:
+        manager, credentials = self._manager(), self._credentials()
+        ours = _OURS if manager.is_entra_id_configured else ()
+        data = merge((without(default_data, ours), own))
+        model = _model(method, path, body) if ours or credentials else None
+        provider = None if model is None else await self._catalog.provider_of(model)
+        if provider is None:
             return Call(data)
-        provider = await self._catalog.provider_of(model)
-        if provider is None or not provider.is_azure:
-            return Call(data)
-        identity = manager.find_identity(provider.provider_id)
+        is_response = _ends_in(path, ("/v1/responses",))
+        has_tools = is_response and _has_tools_of_the_stack(body)
+        keys = self._keys_of(credentials, provider)
+        if keys is not None:
+            return (KeyedToolCall if has_tools else KeyedCall)(data, keys)
+        identity = manager.find_identity(provider.provider_id) if provider.is_azure else None
         if identity is None:
             return Call(data)
         base_url = provider.base_url or manager.azure_base_url
@@ -203,11 +124,10 @@ class Calls:
                 f"Provider {provider.provider_id!r} has no base_url; the stack takes no token "
                 "without one: add config.base_url to the provider"
             )
-        is_response = _ends_in(path, ("/v1/responses",))
         kind: type[AzureCall] = AzureCall
         if is_response and stream:
             kind = StreamedResponseCall
-        elif is_response and _has_tools_of_the_stack(body):
+        elif has_tools:
             kind = ToolCall
         return kind(
             without(data, (f"{provider.provider_id}_api_key", *_OURS)),
@@ -218,9 +138,19 @@ class Calls:
         )
 
     def tokens(self) -> list[str]:
-        """Return the tokens at hand, to look for where none may be."""
+        """Return the tokens and keys at hand, to look for where none may be."""
         latest = (identity.cache.latest() for identity in self._manager().identities)
-        return [HeaderValue(token.secret.get_secret_value()) for token in latest if token]
+        tokens = [HeaderValue(token.secret.get_secret_value()) for token in latest if token]
+        return tokens + self._credentials().secrets()
+
+    def _keys_of(self, credentials: ProviderCredentials, provider: Provider) -> ProviderKeys | None:
+        """Return what is configured for a provider beside the identities."""
+        if not credentials:
+            return None
+        family = "ogx" if self._key_per_provider else "llama-stack"
+        return credentials.keys(
+            provider.provider_id, provider.provider_type, provider.base_url, family
+        )
 
     async def _keys(self, manager: AzureEntraIDManager) -> dict[str, Identity]:
         """Return each Azure provider's identity where the stack tells them apart, and they differ."""

@@ -25,7 +25,7 @@ async def unless_refused(answer: Any) -> Any:
     """Return an answer.
 
     Raises:
-        Refused: it says that Azure rejected the token.
+        Refused: it says, or may say, that the provider rejected the token.
     """
     if may_be_refused(answer.status):
         raise_if_refused(answer, answer.status, (await answer.aread()).decode(errors="replace"))

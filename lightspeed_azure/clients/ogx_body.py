@@ -88,6 +88,6 @@ def check_body(body: object, tokens: Sequence[str], cure: str = IN_THE_CLIENT) -
             waiting += part
         elif isinstance(part, str) and any(token in part for token in tokens):
             raise ProviderDataError(
-                "The request's JSON body holds an Entra ID token, and would be sent to the model; "
+                "The request's JSON body holds a token or key of ours, and would be sent to the model; "
                 "take it out: every request carries one by itself. Nothing was sent"
             )

@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 _OPENAI_CLIENT_SAYS = "Error code: 401 - "
+_STACK_SAYS = "An unexpected error occurred"
 _AZURE_SAYS = re.compile(
     r"access token (is|has|was) \w*,?.*(missing|invalid|expired)", re.IGNORECASE
 )
@@ -20,11 +21,18 @@ def is_azure_refusal(error: BaseException) -> bool:
     status = getattr(error, "status_code", None)
     if status == 401 and type(error).__module__.partition(".")[0] == "openai":
         return True  # library mode hands the error of the client inside the stack through
+    if getattr(error, "code", None) == 401 and type(error).__module__.startswith("google."):
+        return True
     text = str(error)
     if status == 500 and _AZURE_SAYS.search(text):
         return True
     # The stack's client begins its own text with the same words.
     return status == 401 and _OPENAI_CLIENT_SAYS in text.removeprefix(_OPENAI_CLIENT_SAYS)
+
+
+def is_unexplained(error: BaseException) -> bool:
+    """Return whether a stack's error may be any, a refusal too: so it tells those of Vertex AI."""
+    return getattr(error, "status_code", None) == 500 and _STACK_SAYS in str(error)
 
 
 def is_refused_event(event: Any) -> bool:

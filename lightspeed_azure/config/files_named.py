@@ -1,12 +1,14 @@
 """The files that a configuration names: which there are, and whether they can be used."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from lightspeed_azure.config.block import Block
 from lightspeed_azure.config.certificate import certificate_check
 from lightspeed_azure.config.entra_id import AzureEntraIdConfiguration
 from lightspeed_azure.config.problems import Problem
+from lightspeed_azure.config.provider_credentials import ProviderCredential
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.secret_file import SecretFile
 
@@ -18,6 +20,13 @@ CERTIFICATE_NAME = "tls-combined.pem"
 
 FEDERATED_TOKEN_NAME = "azure-identity-token"  # noqa: S105 - the name of a file
 """The file in a directory that `federated_token_file` names, as AKS calls it."""
+
+
+KEY_NAME = "apitoken"
+"""The file in a directory with a provider's key, as OpenShift Lightspeed calls it."""
+
+LONGEST_KEY = 16_384
+"""Bytes: h11, which most stacks are served by, refuses longer header values."""
 
 
 def secret_file(config: AzureEntraIdConfiguration) -> SecretFile | None:
@@ -70,6 +79,66 @@ def check_files(block: Block) -> Iterator[Problem]:
     if isinstance(options, Block):  # of a resolver
         for problem in check_files(options):
             yield Problem(("options", *problem.key), problem.text)
+
+
+def key_file(credential: ProviderCredential) -> SecretFile | None:
+    """Return the file that holds a provider's key, or None when it comes from elsewhere."""
+    source = credential.source
+    if source.file:
+        key = f"provider_credentials {credential.name} file"
+        return SecretFile(source.file, default_name=KEY_NAME, key=key, check=_check_key)
+    if source.google:
+        key = f"provider_credentials {credential.name} google"
+        return SecretFile(
+            source.google, default_name=KEY_NAME, key=key, check=_check_google, binary=True
+        )
+    return None
+
+
+def check_source(credential: ProviderCredential, environ: Mapping[str, str]) -> Iterator[Problem]:
+    """Yield what keeps a source from having a value now; waits for the disk."""
+    if credential.optional:
+        return
+    file = key_file(credential)
+    if file:
+        try:
+            file.read_bytes()
+        except InvalidConfigurationError as error:
+            yield Problem(
+                ("source", credential.source.kind), str(error).removeprefix(f"{file.key}: ")
+            )
+    name = credential.source.env
+    if name and not environ.get(name, "").strip():
+        text = "names a variable that is not set; set it, or add optional: true"
+        yield Problem(("source", "env"), text)
+
+
+def _check_key(content: bytes) -> None:
+    """Refuse what no provider's key can be, and no header can carry."""
+    if len(content) > LONGEST_KEY:
+        raise ValueError("is larger than 16 KiB; name the file that holds the key alone")
+    if not content.isascii():
+        raise ValueError("holds characters that no key has; write the key alone, in ASCII")
+    if content.startswith(b"{"):
+        raise ValueError("holds JSON; for a Google credential write source: {google: …}")
+
+
+def _check_google(content: bytes) -> None:
+    """Refuse what is neither a Google credential nor an access token."""
+    text = content.strip()
+    if not text.startswith(b"{"):
+        if not text or len(text) > LONGEST_KEY or not text.isascii() or len(text.split()) != 1:
+            raise ValueError("is neither the JSON of a Google credential nor an access token")
+        return
+    try:
+        kind = json.loads(text).get("type")
+    except (ValueError, AttributeError, RecursionError):
+        raise ValueError("is not whole: it is no JSON; write the credential again") from None
+    if kind not in ("service_account", "authorized_user"):
+        raise ValueError(
+            "has a type other than service_account and authorized_user; give one of these, or "
+            "write an access token into it"
+        )
 
 
 def _fault(path: Path, contained: bytes) -> str:

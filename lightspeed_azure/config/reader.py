@@ -1,13 +1,14 @@
 """From a parsed file to our blocks, with every problem on the way."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lightspeed_azure.config.block import Block
 from lightspeed_azure.config.credential_resolver import CredentialResolverConfiguration
+from lightspeed_azure.config.credential_shapes import flattened, items_of
 from lightspeed_azure.config.entra_id import KINDS, AzureEntraIdConfiguration
-from lightspeed_azure.config.environment import UnsetVariableError, convert, expand
-from lightspeed_azure.config.files_named import check_files
+from lightspeed_azure.config.environment import UnsetVariableError, expand
+from lightspeed_azure.config.files_named import check_files, check_source
 from lightspeed_azure.config.llama_stack import LlamaStackConfiguration
 from lightspeed_azure.config.problems import (
     Key,
@@ -16,29 +17,10 @@ from lightspeed_azure.config.problems import (
     closest,
     unknown_key,
 )
+from lightspeed_azure.config.provider_credentials import ProviderCredential, check_against
+from lightspeed_azure.config.substitution import substituted
 
-_BLOCKS = ("azure_entra_id", "llama_stack", "credential_resolvers")
-
-_TYPED = frozenset(
-    [
-        "allow_insecure",
-        "azure_cli",
-        "deadline",
-        "default",
-        "enabled",
-        "failures",
-        "order",
-        "prefetch",
-        "rest",
-        "send_certificate_chain",
-        "stale_if_error",
-        "timeout",
-        "ttl",
-        "use_as_library_client",
-        "verify_challenge_resource",
-    ]
-)
-"""Keys whose substituted text becomes a boolean or a number; a secret of digits stays a text."""
+_BLOCKS = ("azure_entra_id", "llama_stack", "credential_resolvers", "provider_credentials")
 
 
 class Reader:
@@ -62,8 +44,9 @@ class Reader:
         tuple[AzureEntraIdConfiguration, ...],
         LlamaStackConfiguration | None,
         tuple[CredentialResolverConfiguration, ...],
+        tuple[ProviderCredential, ...],
     ]:
-        """Return the identities, where Llama Stack is, and who answers for keys.
+        """Return the identities, where Llama Stack is, who answers for keys, and the keys.
 
         Raises:
             LocatedConfigurationError: with every problem.
@@ -83,9 +66,10 @@ class Reader:
         if data.get("llama_stack") is not None:
             stack = self._block(LlamaStackConfiguration, data["llama_stack"], ("llama_stack",))
         resolvers = tuple(self._resolvers(data))
+        credentials = tuple(self._credentials(data.get("provider_credentials"), identities))
         if self._problems:
             raise LocatedConfigurationError(self._problems)
-        return identities, stack, resolvers
+        return identities, stack, resolvers, credentials
 
     def _resolvers(self, data: Mapping[Any, Any]) -> Iterator[CredentialResolverConfiguration]:
         """Yield the resolvers in the order in which they are written."""
@@ -105,6 +89,55 @@ class Reader:
             elif block:
                 seen.add(block.name)
                 yield block
+
+    def _credentials(
+        self, block: Any, identities: Sequence[AzureEntraIdConfiguration]
+    ) -> Iterator[ProviderCredential]:
+        """Yield what fills the fields of other providers, one field each."""
+        seen: set[tuple[str | None, ...]] = set()
+        try:
+            items = items_of([] if block is None else block)
+        except LocatedConfigurationError as error:
+            items = []
+            self._problems += [Problem(("provider_credentials",), e.text) for e in error.located]
+        for within, item in items:
+            key: Key = ("provider_credentials", *within)
+            if self._is_disabled(item):
+                continue
+            for one in self._entry(item, key):
+                which = (one.provider_id, one.provider_type, one.field)
+                text = "fills a field that an entry above fills already; keep one of them"
+                found = [] if which not in seen else [Problem(key, text)]
+                found += check_against(one, identities, key)
+                seen.add(which)
+                self._problems += found
+                yield one
+
+    def _entry(self, item: Any, key: Key) -> Iterator[ProviderCredential]:
+        """Yield the fields of one entry; note what is wrong with it."""
+        if not isinstance(item, Mapping):
+            self._problems.append(Problem(key, "must be a map of keys and values"))
+            return
+        values, found = substituted(item, self._environ)
+        unset = {problem.key for problem in found}
+        try:
+            for written in flattened(values):
+                try:
+                    one = ProviderCredential(**written.data)
+                    if not found:
+                        yield one
+                    if self._written:
+                        looked = check_source(one, self._environ)
+                        found += [Problem(written.located(each), each.text) for each in looked]
+                except LocatedConfigurationError as error:
+                    found += [Problem(written.located(each), each.text) for each in error.located]
+        except LocatedConfigurationError as error:
+            found += error.located
+        self._problems += [
+            Problem((*key, *problem.key), problem.text)
+            for problem in found
+            if problem.key in unset or not unset
+        ]
 
     def _identities(self, data: Mapping[Any, Any]) -> Iterator[AzureEntraIdConfiguration]:
         """Yield the identities: none, one block (an empty one too), or a list of blocks."""
@@ -163,7 +196,7 @@ class Reader:
         if kind is LlamaStackConfiguration:  # it has keys of lightspeed-stack's own
             ours = kind.model_fields
             item = {name: item[name] for name in item if closest(name, ours, cutoff=0.8)}
-        values, found = self._substituted(item)
+        values, found = substituted(item, self._environ)
         unset = {problem.key for problem in found}
         if self._written:
             found += [
@@ -185,30 +218,3 @@ class Reader:
             ]
         self._problems += [Problem((*key, *problem.key), problem.text) for problem in found]
         return None if found else block
-
-    def _substituted(
-        self, item: Mapping[Any, Any], within: Key = ()
-    ) -> tuple[dict[Any, Any], list[Problem]]:
-        """Replace `${env.…}` in a block; a key that comes out empty counts as not given."""
-        values: dict[Any, Any] = {}
-        broken: list[Problem] = []
-        for name, value in item.items():
-            if isinstance(value, Mapping):
-                values[name], more = self._substituted(value, (*within, name))
-                broken += more
-                continue
-            if not isinstance(value, str):
-                values[name] = value
-                continue
-            try:
-                expanded = expand(value, self._environ)
-            except UnsetVariableError as error:
-                text = f"{error}; set it, or write ${{env.{error.name}:=a default}}"
-                broken.append(Problem((*within, name), text))
-                # Something stands here, so that the rest of the block is judged as it is meant.
-                expanded = "" if name in _TYPED else "https://unset.invalid/.default"
-            if expanded == value:
-                values[name] = value
-            elif expanded:
-                values[name] = convert(expanded) if name in _TYPED else expanded
-        return values, broken

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lightspeed_azure.emulators.imds import ImdsEmulator, ManagedIdentity
     from lightspeed_azure.emulators.key_vault import KeyVaultEmulator
     from lightspeed_azure.emulators.ledgers import AzureRequests, EntraRequests, ImdsRequests
+    from lightspeed_azure.emulators.provider_suite import ProviderEmulators
     from lightspeed_azure.emulators.standalone import serve
     from lightspeed_azure.emulators.suite import Emulators
     from lightspeed_azure.emulators.tokens import fingerprint
@@ -46,6 +47,7 @@ __all__ = [
     "ImdsRequests",
     "KeyVaultEmulator",
     "ManagedIdentity",
+    "ProviderEmulators",
     "VaultEmulator",
     "fingerprint",
     "serve",
@@ -65,6 +67,7 @@ _HOMES = {
     "ImdsRequests": "ledgers",
     "KeyVaultEmulator": "key_vault",
     "ManagedIdentity": "imds",
+    "ProviderEmulators": "provider_suite",
     "VaultEmulator": "vault",
     "fingerprint": "tokens",
     "serve": "standalone",

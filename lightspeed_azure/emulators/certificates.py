@@ -38,8 +38,8 @@ class CertificateAuthority:
         """Return the authority's certificate, for clients to trust."""
         return self._certificate.public_bytes(serialization.Encoding.PEM)
 
-    def server_context(self) -> ssl.SSLContext:
-        """Return a TLS context with a new certificate for localhost, 127.0.0.1 and ::1.
+    def server_context(self, *hosts: str) -> ssl.SSLContext:
+        """Return a TLS context with a new certificate for localhost, 127.0.0.1, ::1 and `hosts`.
 
         The ssl module reads keys from files only: the key lies in a private directory for that
         moment, and is deleted before this returns.
@@ -49,6 +49,7 @@ class CertificateAuthority:
             x509.DNSName("localhost"),
             x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
             x509.IPAddress(ipaddress.ip_address("::1")),
+            *(x509.DNSName(host) for host in hosts),
         ]
         issuer_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         certificate = (

@@ -6,11 +6,13 @@ from typing import Any, NamedTuple
 
 from lightspeed_azure.enrichment.node import Path
 from lightspeed_azure.enrichment.providers import (
+    AZURE_PROVIDER_TYPE,
     DISABLED,
     INFERENCE,
     REFERENCE,
     AzureProvider,
     condition,
+    inference_providers,
     registered_models,
     resolved,
     with_environment,
@@ -48,6 +50,7 @@ def advice(
         changed: the keys named `api_key` that the plan changes.
         dropped: the keys that it removes.
     """
+    yield from _of_other_keys(tree)
     if not azure:
         yield Note(
             INFERENCE,
@@ -68,6 +71,26 @@ def advice(
             )
     yield from _of_models(tree, azure)
     yield from _of_identities(azure, identities)
+
+
+def _of_other_keys(tree: Mapping[str, Any]) -> Iterator[Note]:
+    """Yield the keys of other providers without which the stack would not start."""
+    for path, entry in inference_providers(tree):
+        config = entry.get("config")
+        if (
+            resolved(entry.get("provider_type")) == AZURE_PROVIDER_TYPE
+            or condition(entry.get("provider_id"))
+            or not isinstance(config, Mapping)
+        ):
+            continue
+        for key in ("api_key", "api_token", "access_token"):
+            match = REFERENCE.fullmatch(str(config.get(key) or "").strip())
+            if match and not match[2]:
+                yield Note(
+                    (*path, "config", key),
+                    f"keeps the stack from starting where {match[1]} is unset; write "
+                    f"${{env.{match[1]}:=}}, and give requests their key by provider_credentials",
+                )
 
 
 def _of_condition(provider: AzureProvider) -> Iterator[Note]:

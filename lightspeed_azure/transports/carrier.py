@@ -21,14 +21,16 @@ from lightspeed_azure.clients.inference_call import (
     Call,
     Calls,
 )
+from lightspeed_azure.clients.learned import learned
 from lightspeed_azure.clients.listing import ask
 from lightspeed_azure.clients.ogx_body import check_body
 from lightspeed_azure.clients.pinned_transport import PinnedTransport, origin_of, pinned_transport
-from lightspeed_azure.clients.stack_catalog import ANSWER_LIMIT, Listing, StackCatalog
+from lightspeed_azure.clients.stack_catalog import ANSWER_LIMIT, StackCatalog
 from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.errors import StackUnavailableError
 from lightspeed_azure.manager import AzureEntraIDManager
 from lightspeed_azure.provider_data import HeaderValue, is_provider_data, strip
+from lightspeed_azure.sources import ProviderCredentials
 from lightspeed_azure.transports.request_body import (
     BODY_LIMIT,
     in_memory,
@@ -64,6 +66,7 @@ class TokenCarrier(httpx.AsyncBaseTransport):
         inner: what sends; by default connections of its own.
         stream_min_remaining: seconds of life that a token should have left when a stream starts.
         body_limit: bytes of a streamed body that are read into memory.
+        provider_credentials: returns the keys of other providers.
     """
 
     def __init__(
@@ -74,11 +77,13 @@ class TokenCarrier(httpx.AsyncBaseTransport):
         inner: httpx.AsyncBaseTransport | None = None,
         stream_min_remaining: float = STREAM_MIN_REMAINING,
         body_limit: int = BODY_LIMIT,
+        provider_credentials: Callable[[], ProviderCredentials] = ProviderCredentials,
     ) -> None:
         url = httpx.URL(config.url or "")
         self._url = str(url).rstrip("/")
         self._home = origin_of(url)
         self._manager = manager
+        self._credentials = provider_credentials
         self._key = config.api_key
         self._stream_min_remaining = stream_min_remaining
         self._body_limit = body_limit
@@ -152,6 +157,16 @@ class TokenCarrier(httpx.AsyncBaseTransport):
         finally:
             _authorization.reset(before)
 
+    @property
+    def manager(self) -> AzureEntraIDManager:
+        """The manager whose tokens the requests carry."""
+        return self._manager()
+
+    @property
+    def provider_credentials(self) -> ProviderCredentials:
+        """The keys of other providers."""
+        return self._credentials()
+
     async def aclose(self) -> None:
         """Close the connections."""
         await self._asking.aclose()
@@ -175,24 +190,22 @@ class TokenCarrier(httpx.AsyncBaseTransport):
 
     def _tokens(self) -> list[str]:
         latest = (identity.cache.latest() for identity in self._manager().identities)
-        return [HeaderValue(token.secret.get_secret_value()) for token in latest if token]
+        tokens = [HeaderValue(token.secret.get_secret_value()) for token in latest if token]
+        return [*tokens, *self._credentials().secrets()]
 
     def _deciding(self, generation: Generation) -> Calls:
         if self._calls is None:
             self._calls = Calls(
                 self._manager,
-                StackCatalog(functools.partial(ask, self._get), learned=self._learned),
+                StackCatalog(
+                    functools.partial(ask, self._get),
+                    learned=functools.partial(learned, self, generation),
+                ),
                 stream_min_remaining=self._stream_min_remaining,
                 key_per_provider=generation.key_per_provider,
+                provider_credentials=self._credentials,
             )
         return self._calls
-
-    def _learned(self, listing: Listing) -> None:
-        """Take the endpoint over from the stack's first Azure provider, unless somebody set one."""
-        first = next(iter(listing.azure_providers), None)
-        manager = self._manager()
-        if first is not None and first.base_url and manager.azure_base_url is None:
-            manager.set_base_url(first.base_url)
 
     async def _family(self) -> Generation:
         """Return the stack's generation; it is asked once, by the first, for all who wait."""

@@ -15,6 +15,9 @@ _BELOW = frozenset(
 )
 """Options of a client that httpx takes for its own transports only."""
 
+_OWN = ("inner", "body_limit", "stream_min_remaining", "provider_credentials")
+"""Options of the transport."""
+
 
 def build[Client](
     kind: Callable[..., Client],
@@ -30,7 +33,7 @@ def build[Client](
             f"{', '.join(sorted(below))} would have no effect, or lead requests past the token; "
             "use ca_bundle=, or put a transport of your own below: inner="
         )
-    own = {name: options.pop(name) for name in ("inner", "body_limit") if name in options}
+    own = {name: options.pop(name) for name in _OWN if name in options}
     timeout = given.pop("timeout")
     config = stack_configuration(stack, timeout=timeout, ca_bundle=given.pop("ca_bundle"))
     sending = transport(config, **given, **own)
@@ -55,8 +58,9 @@ def async_http_client(
         ca_bundle: PEM file of the authority that signed the stack's certificate.
         timeout: seconds without an answer; 180 by default.
         family: `llama-stack` or `ogx`; by default the stack is asked, at the first request.
-        options: `inner` and `body_limit` as `AsyncTokenTransport` takes them; all others are the
-            client's, such as `headers` or `follow_redirects`.
+        options: `inner`, `body_limit`, `stream_min_remaining` and `provider_credentials` as
+            `AsyncTokenTransport` takes them; all others are the client's, such as `headers` or
+            `follow_redirects`.
 
     Raises:
         InvalidConfigurationError: this cannot work.

@@ -6,6 +6,7 @@ client on the portal's loop. So streams come piece by piece in library mode too,
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, Self
 
 from ogx_client import OgxClient
@@ -13,15 +14,20 @@ from ogx_client.rest import RESTResponse
 
 from lightspeed_azure.clients.ogx_body import checked
 from lightspeed_azure.manager import AzureEntraIDManager
+from lightspeed_azure.sources import ProviderCredentials
 from lightspeed_azure.transports.pulled import pulled_response
 from lightspeed_azure.transports.sync_source import Held, Source
 
 
 def synchronous(
-    source: Source, *, manager: AzureEntraIDManager | None, stream_min_remaining: float
+    source: Source,
+    *,
+    manager: AzureEntraIDManager | None,
+    stream_min_remaining: float,
+    provider_credentials: Callable[[], ProviderCredentials],
 ) -> Any:
     """Return the synchronous client of a source."""
-    del manager, stream_min_remaining  # the asynchronous client has them
+    del manager, stream_min_remaining, provider_credentials  # the asynchronous client has them
     return (_library_class() if source.config.use_as_library_client else ServiceClient)(source)
 
 

@@ -6,7 +6,7 @@ the stack's own library client does, which serve one thread at a time.
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any, Self
 
@@ -25,13 +25,18 @@ from lightspeed_azure.provider_data import (
     split,
     strip,
 )
+from lightspeed_azure.sources import ProviderCredentials
 from lightspeed_azure.transports.carrier import DEFAULT_DATA
 from lightspeed_azure.transports.sync_source import Held, Source
 from lightspeed_azure.transports.transport import TokenTransport
 
 
 def synchronous(
-    source: Source, *, manager: AzureEntraIDManager | None, stream_min_remaining: float
+    source: Source,
+    *,
+    manager: AzureEntraIDManager | None,
+    stream_min_remaining: float,
+    provider_credentials: Callable[[], ProviderCredentials],
 ) -> Any:
     """Return the synchronous client of a source."""
     config = source.config
@@ -46,6 +51,7 @@ def synchronous(
         config.model_copy(update={"family": generation.family}),
         manager=manager,
         stream_min_remaining=stream_min_remaining,
+        provider_credentials=provider_credentials,
     )
     return _taught(Service, generation, getattr(package, _synchronous(generation.client_class)))(
         transport,

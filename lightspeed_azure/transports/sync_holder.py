@@ -8,9 +8,11 @@ from lightspeed_azure.clients.holder import AsyncLlamaStackClientHolder
 from lightspeed_azure.clients.inference_call import STREAM_MIN_REMAINING
 from lightspeed_azure.clients.starting import START_LIMIT
 from lightspeed_azure.config import LlamaStackConfiguration
+from lightspeed_azure.config.unshown import unshown
 from lightspeed_azure.errors import StackUnavailableError
 from lightspeed_azure.manager import AzureEntraIDManager
 from lightspeed_azure.process_wide import ProcessWide
+from lightspeed_azure.sources import ProviderCredentials
 from lightspeed_azure.transports.portal import OnPortal
 from lightspeed_azure.transports.sync_source import Held, Source
 
@@ -36,8 +38,10 @@ class LlamaStackClientHolder(metaclass=ProcessWide):
         manager: AzureEntraIDManager | None = None,
         start_limit: float = START_LIMIT,
         stream_min_remaining: float = STREAM_MIN_REMAINING,
+        provider_credentials: Any = None,
     ) -> None:
         self._own_manager = manager
+        self._credentials = ProviderCredentials.of(provider_credentials, lambda: self.manager)
         self._options = {"manager": manager, "stream_min_remaining": stream_min_remaining}
         self._changing = threading.Lock()
         self._config: LlamaStackConfiguration | None = None
@@ -45,7 +49,11 @@ class LlamaStackClientHolder(metaclass=ProcessWide):
         self._client: Any = None
         self._held = OnPortal(
             lambda: Held(
-                AsyncLlamaStackClientHolder.isolated(start_limit=start_limit, **self._options)
+                AsyncLlamaStackClientHolder.isolated(
+                    start_limit=start_limit,
+                    provider_credentials=self._credentials,
+                    **self._options,
+                )
             ),
             lambda held: held.close(),
         )
@@ -66,6 +74,29 @@ class LlamaStackClientHolder(metaclass=ProcessWide):
     def manager(self) -> AzureEntraIDManager:
         """The manager whose tokens the requests carry."""
         return self._own_manager or AzureEntraIDManager()
+
+    @property
+    def provider_credentials(self) -> ProviderCredentials:
+        """The keys of other providers that the requests carry, and how they are."""
+        return self._credentials
+
+    def set_provider_credentials(self, config: Any) -> None:
+        """From now on let requests carry these keys of other providers.
+
+        Args:
+            config: `Configuration.provider_credentials`, or entries as one writes them there.
+
+        Raises:
+            InvalidConfigurationError: they cannot work; the ones before stay.
+        """
+
+        async def set_there(held: Held) -> None:
+            held.holder.set_provider_credentials(self._credentials)
+
+        config = unshown(config)
+        with self._changing:
+            self._credentials = ProviderCredentials.of(config, lambda: self.manager)
+            self._held.run(set_there)
 
     @property
     def is_library_client(self) -> bool:
@@ -173,6 +204,7 @@ class LlamaStackClientHolder(metaclass=ProcessWide):
             source,
             manager=self._own_manager,
             stream_min_remaining=self._options["stream_min_remaining"],
+            provider_credentials=lambda: self._credentials,
         )
         self._config = config
 

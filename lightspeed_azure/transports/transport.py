@@ -6,6 +6,7 @@ import httpx
 
 from lightspeed_azure.clients.inference_call import Call
 from lightspeed_azure.manager import AzureEntraIDManager
+from lightspeed_azure.sources import ProviderCredentials
 from lightspeed_azure.transports.carrier import LEFT, TokenCarrier
 from lightspeed_azure.transports.portal import OnPortal
 from lightspeed_azure.transports.pulled import pulled_response, pushed_request
@@ -18,11 +19,19 @@ def carrier(
     manager: AzureEntraIDManager | None = None,
     ca_bundle: Any = None,
     family: str | None = None,
+    provider_credentials: Any = None,
     **options: Any,
 ) -> TokenCarrier:
     """Return what carries tokens to a stack; see `AsyncTokenTransport`."""
     config = stack_configuration(stack, ca_bundle=ca_bundle, family=family)
-    return TokenCarrier(config, lambda: manager or AzureEntraIDManager(), **options)
+
+    def whose() -> AzureEntraIDManager:
+        return manager or AzureEntraIDManager()
+
+    if not callable(provider_credentials):
+        credentials = ProviderCredentials.of(provider_credentials, whose)
+        return TokenCarrier(config, whose, provider_credentials=lambda: credentials, **options)
+    return TokenCarrier(config, whose, provider_credentials=provider_credentials, **options)
 
 
 class AsyncTokenTransport(httpx.AsyncBaseTransport):
@@ -40,6 +49,8 @@ class AsyncTokenTransport(httpx.AsyncBaseTransport):
             `ca_bundle` and proxies are its own matter then.
         stream_min_remaining: seconds of life that a token should have left when a stream starts.
         body_limit: bytes of a streamed body that are read into memory to find the model in it.
+        provider_credentials: the keys of other providers, as `Configuration.provider_credentials`
+            has them, or as one writes them there.
 
     Raises:
         InvalidConfigurationError: this cannot work.

@@ -1,0 +1,106 @@
+"""The keys of other providers: whether each has a value, and whether the stack reads it."""
+
+import asyncio
+from collections.abc import Iterator
+
+from lightspeed_azure.check.finding import Finding, ill, look, well
+from lightspeed_azure.check.stack import StackService
+from lightspeed_azure.clients.generation import LLAMA_STACK
+from lightspeed_azure.config import Configuration, ProviderCredential
+from lightspeed_azure.errors import LightspeedAzureError, TokenError
+from lightspeed_azure.manager import AzureEntraIDManager
+from lightspeed_azure.provider_data import encode
+from lightspeed_azure.secret_file import is_mounted_alone
+from lightspeed_azure.sources import ProviderCredentials, ProviderKeys
+
+KEY = "key"
+
+_WHERE = {
+    "env": "variable {0.env}; a rotated key takes a restart",
+    "value": "in the configuration; a rotated key takes a restart",
+    "entra": "an Entra ID token, renewed before it expires",
+    "google": "a Google access token by {0.google}, which is read again for each request",
+    "plugin": "resolver {0.plugin}",
+    "file": "{0.file}, which is read again for each request",
+}
+
+
+def of_credentials(config: Configuration, manager: AzureEntraIDManager) -> Iterator[Finding]:
+    """Yield whether each source has a value now; a resolver and Google are asked for one."""
+    for entry in config.provider_credentials:
+        question = f"{KEY} ({entry.name})"
+        yield asyncio.run(_of_source(entry, question, manager))
+
+
+async def _of_source(
+    entry: ProviderCredential, question: str, manager: AzureEntraIDManager
+) -> Finding:
+    where = _WHERE[entry.source.kind].format(entry.source)
+    credentials = ProviderCredentials([entry], manager=lambda: manager)
+    (source,) = credentials.sources
+    try:
+        value = await source.get(entry.provider_id or "", entry.field or "")
+    except TokenError as error:
+        return ill(question, f"{where}: {error.message}", error.cure or "Look into its service")
+    except LightspeedAzureError as error:
+        return ill(question, f"{where}: {error}", "Correct the configuration")
+    finally:
+        credentials.close()
+    fault = source.aging.fault
+    if value is None and entry.optional:
+        return look(question, f"{fault}; requests go out without it", "It is optional")
+    if value is None:
+        return ill(question, f"no value: {fault}", "Its provider's requests fail until it has one")
+    path = entry.source.file or entry.source.google
+    if path is not None and is_mounted_alone(path):
+        return look(
+            question,
+            f"{path} is on a subPath mount, or mounted as a single file: it never changes",
+            "Mount the whole volume, so that a rotated key arrives without a restart",
+        )
+    return well(question, where)
+
+
+def of_fields(stack: StackService, credentials: ProviderCredentials) -> Iterator[Finding]:
+    """Yield which keys do not fit the stack's providers.
+
+    Args:
+        stack: as examined.
+        credentials: the keys.
+    """
+    if not stack.providers:
+        return
+    for problem in credentials.problems(stack.providers, _family(stack)):
+        yield ill(KEY, problem, "Correct provider_credentials")
+
+
+def keys_for(
+    stack: StackService, credentials: ProviderCredentials, model: str
+) -> tuple[str, ProviderKeys] | None:
+    """Return the provider of a model and what its requests carry; None where nothing is configured.
+
+    Raises:
+        InvalidConfigurationError: a field is configured that the provider does not read.
+    """
+    provider = stack.models.get(model)
+    if provider is None:
+        names = [name for name in stack.providers if model.startswith(f"{name}/")]
+        provider = max(names, key=len, default="")
+    kind = stack.providers.get(provider)
+    if kind is None:
+        return None
+    keys = credentials.keys(provider, kind, stack.endpoints.get(provider), _family(stack))
+    return None if keys is None else (provider, keys)
+
+
+def header_of(keys: ProviderKeys) -> str:
+    """Return the header's value with the keys as they are now.
+
+    Raises:
+        TokenError: one cannot be had.
+    """
+    return encode(asyncio.run(keys.data()))
+
+
+def _family(stack: StackService) -> str:
+    return (stack.family or LLAMA_STACK).family

@@ -1,0 +1,176 @@
+"""Keys that are tokens: of Entra ID, or of Google; each kept current by a token cache."""
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable
+
+from pydantic import SecretStr
+
+from lightspeed_azure.config import AzureEntraIdConfiguration, ProviderCredential
+from lightspeed_azure.credentials import credential_source
+from lightspeed_azure.errors import KeyUnavailableError, TokenError
+from lightspeed_azure.identity import Identity
+from lightspeed_azure.manager import AzureEntraIDManager
+from lightspeed_azure.sources.google_token import GoogleTokenSource, check_installed
+from lightspeed_azure.sources.key_source import FileKey, KeySource
+from lightspeed_azure.token_cache.cache import TokenCache
+
+_logger = logging.getLogger("lightspeed_azure.sources")
+
+
+class EntraKey(KeySource):
+    """An Entra ID token, for the identity's own scope or for another.
+
+    Args:
+        credential: what the operator wrote.
+        manager: returns the manager whose identities sign in.
+        monotonic: gives seconds.
+    """
+
+    def __init__(
+        self,
+        credential: ProviderCredential,
+        manager: Callable[[], AzureEntraIDManager],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(credential, monotonic)
+        self._manager = manager
+        self._own: tuple[AzureEntraIdConfiguration, TokenCache] | None = None
+        self._cache: TokenCache | None = None
+
+    async def get(self, provider_id: str, field: str) -> SecretStr | None:
+        """Return a valid token; waits only where none is at hand.
+
+        Raises:
+            TokenError: none can be had.
+        """
+        del field
+        self._cache = self._of(provider_id)
+        if self._cache is None:
+            self.aging.note("no azure_entra_id identity is configured")
+            return None
+        try:
+            token = await self._cache.aget()
+        except TokenError as error:
+            self.aging.note(error.message, told=True)
+            raise
+        self.aging.note("")
+        self._latest = token.secret
+        return self._latest
+
+    def refused(self, key: SecretStr) -> None:
+        """Let the next token be another."""
+        if self._cache is not None:
+            self._cache.invalidate(key)
+
+    def close(self) -> None:
+        """Stop the renewal of a token of its own."""
+        own, self._own = self._own, None
+        if own is not None:
+            own[1].close()
+
+    def _of(self, provider_id: str) -> TokenCache | None:
+        wanted = self.credential.source.entra
+        identity = self._identity(wanted.identity if wanted else None, provider_id)
+        if identity is None or wanted is None:
+            return None
+        if wanted.scope is None or wanted.scope == identity.config.scope:
+            return identity.cache
+        config = identity.config.model_copy(update={"scope": wanted.scope, "prefetch": False})
+        if self._own is None or self._own[0] != config:
+            self.close()
+            source = credential_source(config)
+            cache = TokenCache(source, name=self.credential.name, deadline=config.deadline)
+            self._own = config, cache
+        return self._own[1]
+
+    def _identity(self, name: str | None, provider_id: str) -> Identity | None:
+        manager = self._manager()
+        if name is not None:
+            named = [each for each in manager.identities if each.provider_id == name]
+            return named[0] if named else None
+        return manager.find_identity(provider_id) or manager.find_identity(None)
+
+
+class GoogleKey(FileKey):
+    """A Google access token, fetched with the credential in a file that is read for each request.
+
+    When the file changes the next request waits for a token of the new credential; where that
+    cannot be had, the token before serves to its end. A file that holds an access token itself is
+    taken at its word.
+    """
+
+    def __init__(
+        self, credential: ProviderCredential, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        check_installed()
+        super().__init__(credential, monotonic)
+        self._caches: list[tuple[str, TokenCache]] = []  # of the file as it is, and as it was
+
+    async def get(self, provider_id: str, field: str) -> SecretStr | None:
+        """Return a valid token; waits only where none is at hand.
+
+        Raises:
+            TokenError: none can be had.
+        """
+        del provider_id, field
+        content = self._content()
+        if content is None:
+            return None
+        if not content.lstrip().startswith(b"{"):
+            return self._kept(SecretStr(content.decode().strip()), self._file.fault)
+        caches = self._of(content)
+        failure: TokenError | None = None
+        for _, cache in caches:
+            try:
+                if failure is None:
+                    token = await cache.aget()
+                else:
+                    before = cache.peek()
+                    if before is None:
+                        continue
+                    token = before
+            except TokenError as error:
+                failure = error
+                continue
+            if failure is None:
+                self._forget_all_but(cache)
+            return self._kept(token.secret, failure.message if failure else self._file.fault)
+        failure = failure or KeyUnavailableError(f"{self.credential.name}: no token")
+        self.aging.note(failure.message, told=True)
+        raise failure
+
+    def _kept(self, key: SecretStr, fault: str) -> SecretStr:
+        self.aging.note(fault, told=True)
+        self._latest = key
+        return key
+
+    def refused(self, key: SecretStr) -> None:
+        """Let the next token be another."""
+        for _, cache in self._caches:
+            cache.invalidate(key)
+
+    def close(self) -> None:
+        """Stop the renewal."""
+        caches, self._caches = self._caches, []
+        for _, cache in caches:
+            cache.close()
+
+    def _of(self, content: bytes) -> tuple[tuple[str, TokenCache], ...]:
+        """Return the caches, that of the file as it is now first."""
+        digest = hashlib.sha256(content).hexdigest()
+        if not self._caches or self._caches[0][0] != digest:
+            known = [each for each in self._caches if each[0] == digest]
+            cache = TokenCache(GoogleTokenSource(content, digest), name=self.credential.name)
+            others = [each for each in self._caches if each[0] != digest]
+            self._caches = [*(known or [(digest, cache)]), *others[:1]]
+            for _, gone in others[1:]:
+                gone.close()
+        return tuple(self._caches)
+
+    def _forget_all_but(self, cache: TokenCache) -> None:
+        if len(self._caches) > 1 and self._caches[0][1] is cache:
+            gone, self._caches = self._caches[1:], self._caches[:1]
+            for _, each in gone:
+                each.close()
