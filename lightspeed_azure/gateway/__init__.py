@@ -1,0 +1,1 @@
+"""The LLM proxy: the same token for clients that are not Python."""
