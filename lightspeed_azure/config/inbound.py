@@ -92,13 +92,13 @@ class InboundConfiguration(Block):
     jwks_uri: Annotated[str | None, BeforeValidator(http_url)] = None
     audience: Annotated[tuple[str, ...], BeforeValidator(_texts)] = ()
     algorithms: Annotated[tuple[str, ...], BeforeValidator(_algorithms)] = ("RS256", "ES256")
-    leeway: Annotated[
-        float, BeforeValidator(seconds), Field(ge=0, le=600, allow_inf_nan=False)
-    ] = 30.0
+    leeway: Annotated[float, BeforeValidator(seconds), Field(ge=0, le=600, allow_inf_nan=False)] = (
+        30.0
+    )
     required_scopes: Annotated[tuple[str, ...], BeforeValidator(_texts)] = ()
-    required_claims: Annotated[
-        dict[str, tuple[str, ...]], BeforeValidator(_required_claims)
-    ] = Field(default_factory=dict)
+    required_claims: Annotated[dict[str, tuple[str, ...]], BeforeValidator(_required_claims)] = (
+        Field(default_factory=dict)
+    )
     ca_bundle: Annotated[Path | None, BeforeValidator(file_path)] = None
     key_refresh: Annotated[
         float, BeforeValidator(seconds), Field(gt=0, le=86400, allow_inf_nan=False)
@@ -151,13 +151,10 @@ _NEEDED = {
 
 def _transport(given: Mapping[str, Any]) -> list[Problem]:
     """Refuse keys that anybody on the way could exchange, and issuers that lead to none."""
-    if boolean(given.get("allow_insecure", False)) is True:
-        insecure = False
-    else:
-        insecure = True
+    strict = boolean(given.get("allow_insecure", False)) is not True
     uri = given.get("jwks_uri")
     if isinstance(uri, str):
-        return [Problem(("jwks_uri",), _PLAIN)] if insecure and is_plain(uri) else []
+        return [Problem(("jwks_uri",), _PLAIN)] if strict and is_plain(uri) else []
     issuers = given.get("issuer")
     listed = [issuers] if isinstance(issuers, str) else issuers
     problems = []
@@ -168,7 +165,7 @@ def _transport(given: Mapping[str, Any]) -> list[Problem]:
         if not re.match(r"https?://[^/]", issuer.strip()):
             text = "is no URL, so it does not lead to its keys; give jwks_uri"
             problems.append(Problem(key, text))
-        elif insecure and is_plain(issuer):
+        elif strict and is_plain(issuer):
             problems.append(Problem(key, _PLAIN))
     return problems
 
