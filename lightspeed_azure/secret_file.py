@@ -64,6 +64,11 @@ class SecretFile:
     def __repr__(self) -> str:
         return f"SecretFile({str(self.path)!r})"
 
+    @property
+    def fault(self) -> str:
+        """What was wrong when it was last read, or "" when nothing was."""
+        return self._fault
+
     def read(self) -> SecretStr:
         """Return the text in the file, or the last good one; may wait for the disk.
 

@@ -1,12 +1,12 @@
 """Who may call the proxy: holders of a JWT, holders of an API key, or everybody on this machine."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from lightspeed_azure.config.inbound import InboundConfiguration
 from lightspeed_azure.config.llama_stack import is_loopback
 from lightspeed_azure.errors import InvalidConfigurationError
+from lightspeed_azure.gateway.inbound.presented import Headers
 from lightspeed_azure.gateway.inbound.rejected import Reason, Rejected
 from lightspeed_azure.token_cache.clock import SYSTEM_CLOCK, Clock
 
@@ -19,14 +19,6 @@ __all__ = [
     "check_exposure",
     "make_inbound",
 ]
-
-
-class Headers(Protocol):
-    """The headers of a request, with case-insensitive names, as multidict has them."""
-
-    def getall(self, name: str, default: Sequence[str], /) -> Sequence[str]:
-        """Return every value of a header, in order."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
