@@ -35,8 +35,8 @@ class _Verified:
 class BearerJwt:
     """Lets in whoever shows a JWT by the rules; for use on one event loop.
 
-    A token that was good is remembered by its hash until it ends, or its issuer drops the key that
-    it is signed with.
+    A header whose token was good is remembered by its hash until the token ends, or its issuer
+    drops the key that it is signed with.
 
     Args:
         config: the rules.
@@ -92,8 +92,8 @@ class BearerJwt:
         Raises:
             Rejected: it is not let in.
         """
-        token = bearer(headers)
-        digest = hashlib.sha256(token.encode()).digest()
+        shown = "\n".join(headers.getall("Authorization", ()))
+        digest = hashlib.sha256(shown.encode("utf-8", "surrogateescape")).digest()
         known = self._verified.get(digest)
         if known is not None:
             now = self._clock.wall()
@@ -101,8 +101,8 @@ class BearerJwt:
             if good and known.source.holds(known.key):
                 return
             del self._verified[digest]
-        self._verified[digest] = await self._verify(token)
-        while len(self._verified) > _MOST_VERIFIED:
+        self._verified[digest] = await self._verify(bearer(headers))
+        if len(self._verified) > _MOST_VERIFIED:
             self._verified.popitem(last=False)
 
     def status(self) -> InboundStatus:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from joserfc.errors import JoseError
-from joserfc.jwk import JWKRegistry, RSAKey
+from joserfc.jwk import JWKRegistry
 from joserfc.jws import JWSRegistry
 
 from lightspeed_azure.config.inbound import ALGORITHMS
@@ -22,7 +22,8 @@ _PUBLIC = frozenset(
 )
 """What is read of a key: a published private part is left where it is."""
 
-_SMALLEST_RSA = 2048  # bits; RFC 7518, section 3.3
+_SMALLEST_RSA = 2048 // 6
+"""Digits of base64 that a modulus must have: 2048 bits (RFC 7518, section 3.3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +82,14 @@ def _key(data: object) -> VerificationKey | None:
     operations = public.pop("key_ops", ["verify"])
     if not isinstance(operations, list) or "verify" not in operations:
         return None
-    try:
-        key = JWKRegistry.import_key(public)
-        thumbprint = key.thumbprint()
-    except (JoseError, ValueError, TypeError, KeyError):
-        return None
-    is_weak = isinstance(key, RSAKey) and key.public_key.key_size < _SMALLEST_RSA
     kid, alg, use = (public.get(name) for name in ("kid", "alg", "use"))
+    is_weak = public["kty"] == "RSA" and len(str(public.get("n"))) < _SMALLEST_RSA
     if is_weak or use not in (None, "sig"):
         return None
     if not isinstance(kid, str | None) or not isinstance(alg, str | None):
         return None
-    return VerificationKey(kid, alg, thumbprint, key)
+    try:
+        key = JWKRegistry.import_key(public)
+        return VerificationKey(kid, alg, key.thumbprint(), key)
+    except (JoseError, ValueError, TypeError, KeyError, RecursionError):
+        return None
