@@ -26,7 +26,7 @@ _CURVES = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521"}
 @cache
 def key(alg: str = "RS256", number: int = 0) -> Key:
     """Return the same private key for the same arguments; its kid names both."""
-    named = {"kid": f"{alg}-{number}"}
+    named: Any = {"kid": f"{alg}-{number}"}
     if alg in _CURVES:
         return ECKey.generate_key(_CURVES[alg], named)
     if alg in ("EdDSA", "Ed25519", "Ed448"):
@@ -34,6 +34,13 @@ def key(alg: str = "RS256", number: int = 0) -> Key:
     if alg.startswith("HS"):
         return OctKey.generate_key(256, named)
     return RSAKey.generate_key(2048, named)
+
+
+def rsa_pem() -> bytes:
+    """Return the usual public key, which everybody knows, in PEM."""
+    usual = key()
+    assert isinstance(usual, RSAKey)
+    return usual.as_pem(private=False)
 
 
 def claims(**more: Any) -> dict[str, Any]:

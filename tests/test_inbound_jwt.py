@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from inbound_support import clock_now, jwt_config, reason, rejection, started
-from issuer import AUDIENCE, Issuer, bearing, claims, headers, key, serving, sign
+from issuer import AUDIENCE, Issuer, bearing, claims, headers, key, rsa_pem, serving, sign
 from token_cache_fakes import FakeClock
 
 from lightspeed_azure.config.inbound import ALGORITHMS
@@ -70,7 +70,7 @@ def _tampered() -> str:
 def _confused() -> str:
     """Return a token whose HMAC is made with the public key, which everybody knows."""
     signed = sign(claims(), alg="HS256", header={"kid": "RS256-0"}).rpartition(".")[0]
-    mac = hmac.digest(key().as_pem(private=False), signed.encode(), "sha256")
+    mac = hmac.digest(rsa_pem(), signed.encode(), "sha256")
     return f"{signed}.{base64.urlsafe_b64encode(mac).rstrip(b'=').decode()}"
 
 
