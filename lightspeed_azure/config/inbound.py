@@ -53,6 +53,14 @@ def _algorithms(value: Any) -> tuple[str, ...]:
     return names
 
 
+def _scopes(value: Any) -> tuple[str, ...]:
+    names = _texts(value)
+    # RFC 6749, section 3.3.
+    if not all(re.fullmatch(r"[!#-\[\]-~]+", name) for name in names):
+        raise ValueError("must be scopes: without spaces, quotation marks and backslashes")
+    return names
+
+
 def _required_claims(value: Any) -> dict[str, tuple[str, ...]]:
     if not isinstance(value, Mapping):
         raise ValueError("must be a map of claims to the values that they may have")  # noqa: TRY004
@@ -95,7 +103,7 @@ class InboundConfiguration(Block):
     leeway: Annotated[float, BeforeValidator(seconds), Field(ge=0, le=600, allow_inf_nan=False)] = (
         30.0
     )
-    required_scopes: Annotated[tuple[str, ...], BeforeValidator(_texts)] = ()
+    required_scopes: Annotated[tuple[str, ...], BeforeValidator(_scopes)] = ()
     required_claims: Annotated[dict[str, tuple[str, ...]], BeforeValidator(_required_claims)] = (
         Field(default_factory=dict)
     )
