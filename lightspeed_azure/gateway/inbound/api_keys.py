@@ -11,7 +11,7 @@ from lightspeed_azure.config.inbound import InboundConfiguration
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.gateway.inbound import Headers, InboundStatus
 from lightspeed_azure.gateway.inbound.presented import api_key
-from lightspeed_azure.gateway.inbound.rejected import Reason, Rejected
+from lightspeed_azure.gateway.inbound.rejected import Reason, Rejected, frameless
 from lightspeed_azure.secret_file import SecretFile
 from lightspeed_azure.token_cache.clock import SYSTEM_CLOCK, Clock
 
@@ -82,6 +82,11 @@ class ApiKeys:
         Raises:
             Rejected: its key is none of the file's.
         """
+        judging = self._judge(headers)
+        del headers
+        await frameless(judging)
+
+    async def _judge(self, headers: Headers) -> None:
         shown = hashlib.sha256(api_key(headers).encode("utf-8", "surrogateescape")).digest()
         if self._monotonic() >= self._reread_at:
             await self._reread()

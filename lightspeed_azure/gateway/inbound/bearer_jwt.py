@@ -13,7 +13,7 @@ from lightspeed_azure.gateway.inbound.compact import unverified
 from lightspeed_azure.gateway.inbound.fetching import Fetcher, FetchError
 from lightspeed_azure.gateway.inbound.key_source import Fetch, KeySource
 from lightspeed_azure.gateway.inbound.presented import bearer
-from lightspeed_azure.gateway.inbound.rejected import Reason, Rejected
+from lightspeed_azure.gateway.inbound.rejected import Reason, Rejected, frameless
 from lightspeed_azure.gateway.inbound.signatures import VerificationKey, verification_keys
 from lightspeed_azure.token_cache.clock import SYSTEM_CLOCK, Clock
 
@@ -101,6 +101,12 @@ class BearerJwt:
             if good and known.source.holds(known.key):
                 return
             del self._verified[digest]
+        judging = self._judge(headers, digest)
+        del headers, shown
+        await frameless(judging)
+
+    async def _judge(self, headers: Headers, digest: bytes) -> None:
+        """Verify the token, and remember that it was good."""
         self._verified[digest] = await self._verify(bearer(headers))
         if len(self._verified) > _MOST_VERIFIED:
             self._verified.popitem(last=False)

@@ -1,6 +1,8 @@
 """Why a request was not let in."""
 
+from collections.abc import Coroutine
 from enum import StrEnum
+from typing import Any
 
 
 class Reason(StrEnum):
@@ -61,6 +63,21 @@ class Rejected(Exception):  # noqa: N818 - it is an answer to the caller rather 
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild, (self.reason, self.message, self.__dict__))
+
+
+async def frameless(judging: Coroutine[Any, Any, None]) -> None:
+    """Await a judgement; a rejection leaves without its frames, whose locals hold what was shown.
+
+    Raises:
+        Rejected: as the judgement does.
+    """
+    left: Rejected | None = None
+    try:
+        await judging
+    except Rejected as rejected:
+        left = rejected.with_traceback(None)
+    if left is not None:
+        raise left
 
 
 def _rebuild(reason: Reason, message: str, fields: dict[str, object]) -> Rejected:
