@@ -184,16 +184,19 @@ async def test_a_disk_that_hangs_holds_up_nobody_for_long(
     inbound = made(file, clock)
     await inbound.start()
     answered = threading.Event()
+    returned: list[bytes] = []
     read = SecretFile.read_bytes
 
     def hang(self: SecretFile) -> bytes:
         answered.wait(20)
-        return read(self)
+        returned.append(read(self))
+        return returned[-1]
 
     monkeypatch.setattr(SecretFile, "read_bytes", hang)
     monkeypatch.setattr("lightspeed_azure.gateway.inbound.api_keys._PATIENCE", 0.01)
     clock.mono_now += 1
     assert await reason(inbound, headers(f"Bearer {ONE}")) is None
     assert await reason(inbound, headers(f"Bearer {THREE}")) == "api_key"
+    assert returned == [], "both were answered before the disk was"
     answered.set()
     await inbound.close()
