@@ -12,6 +12,8 @@ from issuer import Issuer, bearing, claims, key, serving, sign
 
 from lightspeed_azure.emulators.certificates import CertificateAuthority
 from lightspeed_azure.emulators.faults import Fault
+from lightspeed_azure.errors import InvalidConfigurationError
+from lightspeed_azure.gateway.inbound import make_inbound
 
 OLD, NEW = key("RS256"), key("RS256", 1)
 
@@ -302,6 +304,20 @@ async def test_a_private_authority_needs_its_certificate(tmp_path: Path) -> None
         async with started(jwt_config(issuer, ca_bundle=bundle)) as inbound:
             assert "set ca_bundle" in inbound.status().last_error
         assert len(issuer.asked) == asked, "nothing was asked of whom nobody vouches for"
+
+
+@pytest.mark.parametrize(("content", "said"), [(None, "no such file"), (b"x", "no certificate")])
+async def test_a_broken_authority_ends_the_start(
+    issuer: Issuer, tmp_path: Path, content: bytes | None, said: str
+) -> None:
+    """It is a slip in the configuration, and no outage; later it is only an outage."""
+    bundle = tmp_path / "ca.pem"
+    if content is not None:
+        bundle.write_bytes(content)
+    inbound = make_inbound(jwt_config(issuer, ca_bundle=bundle))
+    with pytest.raises(InvalidConfigurationError, match=rf"proxy\.inbound\.ca_bundle: .*{said}"):
+        await inbound.start()
+    await inbound.close()
 
 
 async def test_a_rotated_authority_is_trusted_at_the_next_fetch(tmp_path: Path) -> None:

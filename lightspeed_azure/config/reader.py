@@ -22,11 +22,15 @@ _BLOCKS = ("azure_entra_id", "llama_stack", "credential_resolvers")
 _TYPED = frozenset(
     [
         "allow_insecure",
+        "allow_unauthenticated",
         "azure_cli",
         "deadline",
         "default",
         "enabled",
         "failures",
+        "key_cooldown",
+        "key_refresh",
+        "leeway",
         "order",
         "prefetch",
         "rest",
@@ -195,6 +199,11 @@ class Reader:
         for name, value in item.items():
             if isinstance(value, Mapping):
                 values[name], more = self._substituted(value, (*within, name))
+                broken += more
+                continue
+            if isinstance(value, list):
+                items, more = self._substituted(dict(enumerate(value)), (*within, name))
+                values[name] = list(items.values())
                 broken += more
                 continue
             if not isinstance(value, str):

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from lightspeed_azure.config.inbound import InboundConfiguration
+from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.gateway.inbound import Headers, InboundStatus
 from lightspeed_azure.gateway.inbound.claims import ClaimRules, Validity
 from lightspeed_azure.gateway.inbound.compact import unverified
@@ -79,7 +80,15 @@ class BearerJwt:
         self._distinct = tuple(dict.fromkeys(self._sources.values()))
 
     async def start(self) -> None:
-        """Fetch the keys; succeeds when an issuer is down."""
+        """Fetch the keys; succeeds when an issuer is down.
+
+        Raises:
+            InvalidConfigurationError: ca_bundle cannot be used.
+        """
+        try:
+            await self._fetcher.check()
+        except FetchError as error:
+            raise InvalidConfigurationError(f"proxy.inbound.ca_bundle: {error}") from None
         await asyncio.gather(*(source.start() for source in self._distinct))
 
     async def close(self) -> None:

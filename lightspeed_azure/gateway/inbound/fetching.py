@@ -37,6 +37,19 @@ class Fetcher:
         self._ca_bundle = ca_bundle
         self._allow_insecure = allow_insecure
 
+    async def check(self) -> None:
+        """Read the file with the authorities; may wait for the disk.
+
+        Raises:
+            FetchError: it cannot be used.
+        """
+        try:
+            await asyncio.to_thread(self._context)
+        except FileNotFoundError:
+            raise FetchError("there is no such file; correct the path, or create it") from None
+        except OSError:  # ssl.SSLError is one
+            raise FetchError("holds no certificate in PEM, or cannot be read") from None
+
     async def json(self, url: str) -> Mapping[str, Any]:
         """Return the JSON object at a URL.
 
