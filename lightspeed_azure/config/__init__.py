@@ -13,6 +13,7 @@ from lightspeed_azure.config.credential_resolver import CredentialResolverConfig
 from lightspeed_azure.config.entra_id import AzureEntraIdConfiguration
 from lightspeed_azure.config.llama_stack import LlamaStackConfiguration
 from lightspeed_azure.config.problems import LocatedConfigurationError
+from lightspeed_azure.config.proxy import ProxyConfiguration
 from lightspeed_azure.config.reader import Reader
 from lightspeed_azure.config.unshown import unshown
 from lightspeed_azure.config.yaml_file import YamlFile, YamlFileError, plain
@@ -23,6 +24,7 @@ __all__ = [
     "Configuration",
     "CredentialResolverConfiguration",
     "LlamaStackConfiguration",
+    "ProxyConfiguration",
     "configuration_from_mapping",
     "load_configuration",
 ]
@@ -36,11 +38,13 @@ class Configuration:
         azure_entra_id: the identities; none when Entra ID is not configured.
         llama_stack: where Llama Stack is, or None when the file does not say.
         credential_resolvers: who answers for keys, as written.
+        proxy: how the reverse proxy serves, or None when the file does not say.
     """
 
     azure_entra_id: tuple[AzureEntraIdConfiguration, ...] = ()
     llama_stack: LlamaStackConfiguration | None = None
     credential_resolvers: tuple[CredentialResolverConfiguration, ...] = ()
+    proxy: ProxyConfiguration | None = None
 
 
 def load_configuration(

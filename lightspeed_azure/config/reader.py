@@ -16,8 +16,10 @@ from lightspeed_azure.config.problems import (
     closest,
     unknown_key,
 )
+from lightspeed_azure.config.proxy import TYPED as PROXY_TYPED
+from lightspeed_azure.config.proxy import ProxyConfiguration
 
-_BLOCKS = ("azure_entra_id", "llama_stack", "credential_resolvers")
+_BLOCKS = ("azure_entra_id", "llama_stack", "credential_resolvers", "proxy")
 
 _TYPED = frozenset(
     [
@@ -40,6 +42,7 @@ _TYPED = frozenset(
         "ttl",
         "use_as_library_client",
         "verify_challenge_resource",
+        *PROXY_TYPED,
     ]
 )
 """Keys whose substituted text becomes a boolean or a number; a secret of digits stays a text."""
@@ -66,8 +69,9 @@ class Reader:
         tuple[AzureEntraIdConfiguration, ...],
         LlamaStackConfiguration | None,
         tuple[CredentialResolverConfiguration, ...],
+        ProxyConfiguration | None,
     ]:
-        """Return the identities, where Llama Stack is, and who answers for keys.
+        """Return the identities, where Llama Stack is, who answers for keys, and how the proxy serves.
 
         Raises:
             LocatedConfigurationError: with every problem.
@@ -87,9 +91,12 @@ class Reader:
         if data.get("llama_stack") is not None:
             stack = self._block(LlamaStackConfiguration, data["llama_stack"], ("llama_stack",))
         resolvers = tuple(self._resolvers(data))
+        proxy = None
+        if data.get("proxy") is not None:
+            proxy = self._block(ProxyConfiguration, data["proxy"], ("proxy",))
         if self._problems:
             raise LocatedConfigurationError(self._problems)
-        return identities, stack, resolvers
+        return identities, stack, resolvers, proxy
 
     def _resolvers(self, data: Mapping[Any, Any]) -> Iterator[CredentialResolverConfiguration]:
         """Yield the resolvers in the order in which they are written."""
