@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, StrictBool
 
 from lightspeed_azure.config.block import Block
+from lightspeed_azure.config.dependents import dependents, dependents_problems
 from lightspeed_azure.config.inbound import InboundConfiguration
 from lightspeed_azure.config.problems import LocatedConfigurationError, Problem
 from lightspeed_azure.config.values import boolean, file_path, http_url, plain_text, seconds
@@ -120,7 +121,7 @@ class ProxyConfiguration(Block):
     client_provider: Annotated[str | None, BeforeValidator(plain_text)] = None
     client_model: Annotated[str | None, BeforeValidator(plain_text)] = None
     tracing: Annotated[StrictBool, BeforeValidator(boolean)] = False
-    dependents: Names = ()
+    dependents: Annotated[tuple[str, ...], BeforeValidator(dependents)] = ()
     inbound: InboundConfiguration = InboundConfiguration()
 
     def __init__(self, /, **data: Any) -> None:
@@ -146,6 +147,7 @@ class ProxyConfiguration(Block):
         for one, other in (("tls_certificate", "tls_key"), ("tls_key", "tls_certificate")):
             if one in given and other not in given:
                 problems.append(Problem((other,), f"is missing; {one} needs it"))
+        problems += dependents_problems(given)
         problems += _each(given, "provider_data", _field_fault)
         problems += _each(given, "routes", _route_fault)
         problems += _each(given, "strip_headers", _header_fault)

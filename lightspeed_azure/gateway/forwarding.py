@@ -1,10 +1,8 @@
 """One request to the stack and its answer back, with the provider data of the moment."""
 
-import asyncio
-import contextlib
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from aiohttp import web
@@ -13,17 +11,19 @@ from lightspeed_azure.clients.inference_call import Call, Calls
 from lightspeed_azure.clients.listing import ask
 from lightspeed_azure.clients.stack_catalog import StackCatalog
 from lightspeed_azure.config.proxy import OURS, ProxyConfiguration
+from lightspeed_azure.gateway.answer import Answer
+from lightspeed_azure.gateway.answering import SERVER, Answering
 from lightspeed_azure.gateway.bodies import Upload, parsed, too_large, whole
 from lightspeed_azure.gateway.failures import Failure
 from lightspeed_azure.gateway.headers import (
     Headers,
     RequestCleaner,
     UnreadableHeaderError,
-    clean_answer,
 )
 from lightspeed_azure.gateway.refused import Refused, held_answer, unless_refused
 from lightspeed_azure.gateway.routes import Route
-from lightspeed_azure.gateway.upstream import Answer, Upstream
+from lightspeed_azure.gateway.tracing import Tracing
+from lightspeed_azure.gateway.upstream import Upstream
 from lightspeed_azure.gateway.waiting import Timed
 from lightspeed_azure.manager import AzureEntraIDManager
 from lightspeed_azure.metrics import Tracked
@@ -31,18 +31,8 @@ from lightspeed_azure.provider_data import encode, merge, parse
 
 _logger = logging.getLogger(__name__)
 
-SERVER = "lightspeed-azure"
-
 _UNLESS_GIVEN = (("Accept", "*/*"), ("Accept-Encoding", "identity"), ("User-Agent", SERVER))
 """What aiohttp would add otherwise in words of its own, which mean more than nothing does."""
-
-AT_ONCE = 64 * 1024
-"""Bytes up to which an answer that says its length is sent in one piece."""
-
-CLOSE_LIMIT = 5.0
-"""Seconds that a caller may take to read the rest when an answer broke off."""
-
-_BREAKS_OFF = b'data: {"error": {"message": "The stack\'s answer broke off", "type": "server_error", "param": null, "code": "stream_interrupted"}}\n\n'
 
 
 class Forwarding:
@@ -52,6 +42,7 @@ class Forwarding:
         upstream: the stack.
         manager: whose tokens inference requests carry.
         config: what is let through, and how long is waited.
+        tracing: makes the spans.
         waited: is told the seconds that a request waited for a token.
     """
 
@@ -61,11 +52,14 @@ class Forwarding:
         manager: AzureEntraIDManager,
         config: ProxyConfiguration,
         *,
+        tracing: Tracing,
         waited: Callable[[float], None],
     ) -> None:
         self._upstream = upstream
         self._manager = manager
         self._config = config
+        self._answering = Answering(upstream.origin, config.idle_timeout)
+        self._tracing = tracing
         self._waited = waited
         self._cleaner = RequestCleaner(config.strip_headers)
         self._allowed = frozenset(name.lower() for name in config.provider_data) - {*OURS}
@@ -98,9 +92,9 @@ class Forwarding:
         if route.is_inference:
             answer = await self._infer(request, route, headers, own, tracked)
         else:
-            answer = await self._pass(request, headers, own, tracked)
+            answer = await self._pass(request, route, headers, own, tracked)
         try:
-            return await self._answered(request, answer, request_id, tracked)
+            return await self._answering(request, answer, request_id, tracked)
         finally:
             await answer.close()
 
@@ -139,16 +133,37 @@ class Forwarding:
             if value is not None:
                 headers[self._header] = value
             with tracked.elsewhere():
-                answer = await self._upstream.send("POST", request.raw_path, headers, body)
-                return await unless_refused(answer)
+                return await unless_refused(await self._send(request, route, headers, body))
 
         try:
             return await call.sent_by(send, held_answer)
         except Refused as refused:
             return refused.answer
 
+    async def _send(
+        self,
+        request: web.BaseRequest,
+        route: Route,
+        headers: Headers,
+        body: bytes | AsyncIterator[bytes] | None,
+    ) -> Answer:
+        """Send a request once, as a span of its own."""
+        upstream = self._upstream
+        with self._tracing.calling(
+            request.method, route.name, upstream.host, upstream.port
+        ) as span:
+            span.inject(headers)
+            answer = await upstream.send(request.method, request.raw_path, headers, body)
+            span.answered(answer.status)
+            return answer
+
     async def _pass(
-        self, request: web.BaseRequest, headers: Headers, own: list[str], tracked: Tracked
+        self,
+        request: web.BaseRequest,
+        route: Route,
+        headers: Headers,
+        own: list[str],
+        tracked: Tracked,
     ) -> Answer:
         """Send any other request; its body is passed on as it comes."""
         if own:
@@ -166,58 +181,11 @@ class Forwarding:
         body = None if upload is None else aiter(upload)
         try:
             with tracked.elsewhere():
-                return await self._upstream.send(request.method, request.raw_path, headers, body)
+                return await self._send(request, route, headers, body)
         except Failure:
             if upload is not None and upload.failure is not None:
                 raise upload.failure from None
             raise
-
-    async def _answered(
-        self, request: web.BaseRequest, answer: Answer, request_id: str, tracked: Tracked
-    ) -> web.StreamResponse:
-        """Pass an answer on, piece by piece as it comes; a slow reader slows the stack down."""
-        headers = clean_answer(answer.headers, self._upstream.origin)
-        headers["X-Request-ID"] = request_id
-        headers["Server"] = SERVER
-        if answer.length is not None and answer.length <= AT_ONCE and request.method != "HEAD":
-            body = answer.at_once()  # most often all of it is here
-            if body is None:
-                with tracked.elsewhere():
-                    body = await self._whole(answer, request_id)
-            headers.popall("Content-Length", None)
-            tracked.first_byte()
-            return web.Response(status=answer.status, body=body, headers=headers)
-        response = web.StreamResponse(status=answer.status, headers=headers)
-        tracked.first_byte()
-        await response.prepare(request)
-        part = b"\n\n"
-        idle = self._config.idle_timeout
-        try:
-            async with asyncio.timeout(idle) as timer:
-                time = asyncio.get_running_loop().time
-                async for part in answer.parts:
-                    await response.write(part)
-                    timer.reschedule(time() + idle)
-        except ConnectionResetError:
-            raise  # the caller has left
-        except Exception as error:  # noqa: BLE001 - whatever it was, the caller must see that it is not whole
-            _logger.warning("An answer broke off: %s, request %s", type(error).__name__, request_id)
-            await _break_off(request, response, answer, part)
-            raise ConnectionResetError("The stack's answer broke off") from None
-        return response
-
-    async def _whole(self, answer: Answer, request_id: str) -> bytes:
-        """Return a short body; nothing was sent yet where it breaks off."""
-        try:
-            async with asyncio.timeout(self._config.idle_timeout):
-                return b"".join([part async for part in answer.parts])
-        except Exception as error:  # noqa: BLE001 - whatever it was, there is no whole answer
-            _logger.warning("An answer broke off: %s, request %s", type(error).__name__, request_id)
-            if isinstance(error, TimeoutError):
-                text = "The stack's answer stood still; proxy.idle_timeout is the limit"
-                raise Failure(504, "idle_timeout", text) from None
-            text = "The stack's answer broke off"
-            raise Failure(502, "answer_interrupted", text) from None
 
     def _let_through(self, provider_data: list[str]) -> list[str]:
         """Return what of the caller's own provider data is for others, as one value or none.
@@ -247,16 +215,3 @@ class Forwarding:
         first = next(iter(listing.azure_providers), None)
         if first is not None and first.base_url and self._manager.azure_base_url is None:
             self._manager.set_base_url(first.base_url)
-
-
-async def _break_off(
-    request: web.BaseRequest, response: web.StreamResponse, answer: Answer, last: bytes
-) -> None:
-    """End an answer so that the caller sees that it is not whole."""
-    if answer.is_event_stream and last.endswith((b"\n\n", b"\r\n\r\n")):
-        with contextlib.suppress(TimeoutError, ConnectionError):
-            async with asyncio.timeout(1):
-                await response.write(_BREAKS_OFF)
-    if request.transport is not None:  # one that does not read would keep it open
-        asyncio.get_running_loop().call_later(CLOSE_LIMIT, request.transport.abort)
-    request.protocol.force_close()

@@ -19,6 +19,7 @@ from lightspeed_azure.gateway.routes import Routes
 from lightspeed_azure.gateway.server import Listener
 from lightspeed_azure.gateway.service import Service
 from lightspeed_azure.gateway.status import Status
+from lightspeed_azure.gateway.tracing import make_tracing
 from lightspeed_azure.gateway.upstream import Upstream
 from lightspeed_azure.manager import AzureEntraIDManager
 from lightspeed_azure.metrics import Metrics
@@ -62,6 +63,7 @@ class Proxy:
         )
         check_exposure(config.inbound, config.host)
         self._inbound = make_inbound(config.inbound)
+        self._tracing = make_tracing(enabled=config.tracing)
         routes = Routes(config.routes)
         self._metrics = Metrics(routes=routes.names)
         self._metrics.watch(manager)
@@ -74,7 +76,11 @@ class Proxy:
         self.probes = Probes(manager)
         service = Service(
             forwarding=Forwarding(
-                self._upstream, manager, config, waited=self._metrics.waited_for_token
+                self._upstream,
+                manager,
+                config,
+                tracing=self._tracing,
+                waited=self._metrics.waited_for_token,
             ),
             upstream=self._upstream,
             inbound=self._inbound,
@@ -88,6 +94,7 @@ class Proxy:
             ),
             metrics=self._metrics,
             routes=routes,
+            tracing=self._tracing,
             config=config,
         )
         self._callers = self._listener(service.handle, "port")
@@ -152,6 +159,7 @@ class Proxy:
         await self._operators.close()
         await self._inbound.close()
         await self._upstream.close()
+        await asyncio.to_thread(self._tracing.close)
 
 
 @asynccontextmanager

@@ -6,8 +6,8 @@ from lightspeed_azure.clients.event_stream import Events
 from lightspeed_azure.clients.held_stream import HeldStream, Send
 from lightspeed_azure.clients.refusal import is_azure_refusal
 from lightspeed_azure.errors import TokenUnavailableError
+from lightspeed_azure.gateway.answer import Answer
 from lightspeed_azure.gateway.failures import Failure
-from lightspeed_azure.gateway.upstream import Answer
 
 
 class Refused(Exception):  # noqa: N818 - it becomes an answer again

@@ -12,8 +12,8 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from lightspeed_azure.errors import InvalidConfigurationError
+from lightspeed_azure.gateway.answering import SERVER
 from lightspeed_azure.gateway.failures import Failure
-from lightspeed_azure.gateway.forwarding import SERVER
 
 _logger = logging.getLogger(__name__)
 

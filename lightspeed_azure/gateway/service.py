@@ -12,15 +12,18 @@ from typing import Any
 from aiohttp import web
 
 from lightspeed_azure.config.proxy import ProxyConfiguration
+from lightspeed_azure.gateway.answer import StackAnswerError
+from lightspeed_azure.gateway.answering import SERVER
 from lightspeed_azure.gateway.client_config import client_config
 from lightspeed_azure.gateway.failures import Failure, failure_of
-from lightspeed_azure.gateway.forwarding import SERVER, Forwarding
+from lightspeed_azure.gateway.forwarding import Forwarding
 from lightspeed_azure.gateway.inbound import Inbound, Rejected
 from lightspeed_azure.gateway.openapi import OPENAPI
 from lightspeed_azure.gateway.probes import Probes, Told
 from lightspeed_azure.gateway.routes import OTHER, Route, Routes
 from lightspeed_azure.gateway.status import Status
-from lightspeed_azure.gateway.upstream import StackAnswerError, Upstream
+from lightspeed_azure.gateway.tracing import Tracing
+from lightspeed_azure.gateway.upstream import Upstream
 from lightspeed_azure.metrics import Metrics, Tracked
 
 _logger = logging.getLogger(__name__)
@@ -41,6 +44,7 @@ class Service:
         status: what `/status` tells.
         metrics: what is counted.
         routes: where requests go.
+        tracing: makes the spans.
         config: what `/client-config` names.
     """
 
@@ -54,6 +58,7 @@ class Service:
         status: Status,
         metrics: Metrics,
         routes: Routes,
+        tracing: Tracing,
         config: ProxyConfiguration,
     ) -> None:
         self._forwarding = forwarding
@@ -63,9 +68,11 @@ class Service:
         self._metrics = metrics
         self._config = config
         self._routes = routes
+        self._tracing = tracing
+        self._status = status
         self._memory: dict[str, Callable[[], Told]] = {
             "/livez": probes.live,
-            "/readyz": probes.ready,
+            "/readyz": self._ready,
             "/startupz": probes.started,
             "/status": lambda: (200, status.as_json()),
             "/openapi.json": lambda: (200, OPENAPI),
@@ -80,13 +87,15 @@ class Service:
         tracked = self._metrics.request_started(name)
         code = 499  # the caller has left
         try:
-            try:
-                response = await self._answer(request, route, request_id, tracked)
-            except ConnectionError:
-                raise  # neither is there anybody left to tell
-            except Exception as error:  # noqa: BLE001 - each becomes an answer
-                response = self._failed(error, request_id)
-            code = response.status
+            with self._tracing.serving(request.method, name, request.headers) as span:
+                try:
+                    response = await self._answer(request, route, request_id, tracked)
+                except ConnectionError:
+                    raise  # neither is there anybody left to tell
+                except Exception as error:  # noqa: BLE001 - each becomes an answer
+                    response = self._failed(error, request_id)
+                code = response.status
+                span.answered(code)
             if self._probes.draining:
                 response.force_close()
             return response
@@ -143,6 +152,10 @@ class Service:
         if route.name == "/client-config":
             return _json(200, await self._client_config(request), request_id)
         return _json(*self._memory[route.name](), request_id)
+
+    def _ready(self) -> Told:
+        self._status.observe()  # a condition's transition has the time at which it was seen
+        return self._probes.ready()
 
     async def _client_config(self, request: web.BaseRequest) -> dict[str, str]:
         try:

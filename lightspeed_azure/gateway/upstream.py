@@ -5,7 +5,7 @@ import functools
 import json
 import logging
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,6 +16,7 @@ from lightspeed_azure.clients.environment_proxy import environment_proxy
 from lightspeed_azure.clients.generations import GENERATIONS, LLAMA_STACK, OGX, Generation
 from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.errors import StackUnavailableError
+from lightspeed_azure.gateway.answer import Answer, StackAnswerError
 from lightspeed_azure.gateway.deadline import Deadline
 from lightspeed_azure.gateway.failures import Failure
 from lightspeed_azure.gateway.status import StackState
@@ -28,82 +29,9 @@ KEEP_ALIVE = 3.0
 ASK_LIMIT = 10.0
 """Seconds that the stack may take to answer a question of the proxy's own."""
 
-ERROR_LIMIT = 256 * 1024
-"""Bytes of an error that are read to find out what it says."""
-
 _NO_ANSWER = "The stack gave no answer; check that it runs and can be reached"
 _ANSWERS = StackState(reachable=True)
 _NO_TYPE = ("Content-Type",)
-
-
-class StackAnswerError(Exception):
-    """The stack answered a question of the proxy's own with an error.
-
-    Attributes:
-        status: the HTTP status.
-    """
-
-    def __init__(self, status: int) -> None:
-        super().__init__(f"The stack answered {status}")
-        self.status = status
-
-
-class Answer:
-    """An answer of the stack, whose body comes as it comes.
-
-    Attributes:
-        status: the HTTP status.
-        headers: as the stack sent them.
-        parts: the pieces of the body.
-        close: ends the connection, unless the body was read to its end.
-        length: bytes of the body, where it says so.
-    """
-
-    __slots__ = ("_stream", "close", "headers", "length", "parts", "status")
-
-    def __init__(
-        self,
-        status: int,
-        headers: Mapping[str, str],
-        parts: AsyncIterator[bytes],
-        close: Callable[[], Awaitable[None]],
-        stream: aiohttp.StreamReader | None = None,
-    ) -> None:
-        self._stream = stream
-        self.status = status
-        self.headers = headers
-        self.parts = parts
-        self.close = close
-        self.length = (
-            int(length) if (length := headers.get("Content-Length", "")).isdigit() else None
-        )
-
-    @property
-    def is_event_stream(self) -> bool:
-        """Whether it is a stream of server-sent events."""
-        return self.headers.get("Content-Type", "").startswith("text/event-stream")
-
-    def at_once(self) -> bytes | None:
-        """Return the body where all of it has come with the headers; None otherwise."""
-        stream = self._stream
-        if stream is None or not stream.is_eof() or stream.exception() is not None:
-            return None
-        self._stream = None
-        return stream.read_nowait() if self.length else b""
-
-    async def text(self) -> str:
-        """Return the body as text, and keep it to be passed on; "" where it is too long."""
-        self._stream = None
-        read: list[bytes] = []
-        size = 0
-        async for part in self.parts:
-            read.append(part)
-            size += len(part)
-            if size > ERROR_LIMIT:
-                self.parts = _chained(read, self.parts)
-                return ""
-        self.parts = _chained(read, None)
-        return b"".join(read).decode(errors="replace")
 
 
 class _Response(aiohttp.ClientResponse):
@@ -138,6 +66,7 @@ class Upstream:
         url = stack.url or ""
         parts = urlsplit(url)
         self.origin = f"{parts.scheme}://{parts.netloc}"
+        self.host, self.port = parts.hostname or "", parts.port
         self._first_byte = Deadline(first_byte_timeout)
         self._proxy = environment_proxy(parts.scheme, parts.hostname or "")
         self._key = stack.api_key
@@ -251,16 +180,6 @@ class Upstream:
     async def close(self) -> None:
         """Close the connections."""
         await self._session.close()
-
-
-async def _chained(
-    read: Iterable[bytes], rest: AsyncIterator[bytes] | None
-) -> AsyncIterator[bytes]:
-    for part in read:
-        yield part
-    if rest is not None:
-        async for part in rest:
-            yield part
 
 
 def _late(error: TimeoutError) -> Failure:
