@@ -42,7 +42,7 @@ Not let through: `/v1/providers`, `/v1/inspect` and `/v1alpha/admin`, which tell
 inside, and what registers or changes things for everybody.
 """
 
-_BAD = re.compile(r"[\x00-\x20\x7f\\#]|//|(?:^|/)\.{1,2}(?:/|$)")
+_BAD = re.compile(r"[\x00-\x1f\x7f\\]|//|(?:^|/)\.{1,2}(?:/|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class Routes:
             return self._known[path]
         if "%" in path:
             path = unquote(path)
-        if not path.startswith("/") or _BAD.search(path):
+        if not path.startswith("/") or "#" in target or _BAD.search(path):
             return None
         path = path.rstrip("/")
         if method == "POST" and path in self._inference:

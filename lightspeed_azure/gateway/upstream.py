@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import io
 import json
 import logging
 import ssl
@@ -29,22 +30,31 @@ KEEP_ALIVE = 3.0
 ASK_LIMIT = 10.0
 """Seconds that the stack may take to answer a question of the proxy's own."""
 
+LARGE = 1024 * 1024
+"""Bytes up to which a body is written in one piece; aiohttp warns of more."""
+
 _NO_ANSWER = "The stack gave no answer; check that it runs and can be reached"
 _ANSWERS = StackState(reachable=True)
 _NO_TYPE = ("Content-Type",)
 
 
 class _Response(aiohttp.ClientResponse):
-    """A response after which no connection is used again on which an error came.
-
-    Where a request ends in an exception the server answers first and then hangs up, without saying
-    so (uvicorn 0.54 below OGX 1.5): the next request on that connection would be lost.
-    """
+    """A response that knows its connection, also when that is back in the pool already."""
 
     def start(self, connection: Any) -> Any:
-        protocol = connection.protocol
-        connection.add_callback(lambda: protocol.force_close() if self.status >= 400 else None)
+        self._used = connection.protocol
         return super().start(connection)
+
+    def use_no_more(self) -> None:
+        """Let nobody use the connection again.
+
+        Where a request ends in an exception the server answers first and then hangs up, without
+        saying so (uvicorn 0.54 below OGX 1.5): the next request on that connection would be lost.
+        """
+        if self.closed:
+            self._used.close()
+        else:
+            self._used.force_close()
 
 
 class Upstream:
@@ -149,7 +159,7 @@ class Upstream:
                     method,
                     self._url(target),
                     headers=headers,
-                    data=body,
+                    data=io.BytesIO(body) if type(body) is bytes and len(body) > LARGE else body,
                     # aiohttp would make one up; skipping costs, so only where it is missing
                     skip_auto_headers=None if "Content-Type" in headers else _NO_TYPE,
                     allow_redirects=False,
@@ -170,6 +180,8 @@ class Upstream:
             ) from None
 
         self._state = _ANSWERS
+        if response.status >= 400:
+            response.use_no_more()  # type: ignore[attr-defined]  # it is one of ours
 
         async def close() -> None:
             response.close()  # a connection whose body was read is back in the pool already
