@@ -10,8 +10,8 @@ from fake_stack import answering
 from families import FAMILY
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import SecretStr
 from proxying import CHAT, MODEL, QUESTION, TOKEN, Recording, caller, in_front_of, raw
+from pydantic import SecretStr
 
 from lightspeed_azure.gateway.headers import CREDENTIALS, HOP_BY_HOP
 from lightspeed_azure.provider_data import PROVIDER_DATA_HEADERS
