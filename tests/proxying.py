@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -10,6 +10,7 @@ import httpx
 from aiohttp import web
 from azure.core.credentials import AccessToken
 from fake_stack import COMPLETION, Handler, serving, stack
+from token_cache_fakes import FakeClock
 
 from lightspeed_azure import AzureEntraIDManager, LlamaStackConfiguration
 from lightspeed_azure.config import ProxyConfiguration
@@ -40,6 +41,19 @@ class Broken:
     def get_token(self, *_: str, **__: Any) -> AccessToken:
         """Fail."""
         raise RuntimeError("no token today")
+
+
+class Switch:
+    """Signs in by the clock of a test, and can be switched off."""
+
+    works = True
+    clock = FakeClock()
+
+    def get_token(self, *_: str, **__: Any) -> AccessToken:
+        """Return a token that lives 100 s, or fail."""
+        if not Switch.works:
+            raise RuntimeError("not today")
+        return AccessToken(TOKEN, int(Switch.clock.wall()) + 100)
 
 
 def signed_in() -> AzureEntraIDManager:
@@ -73,6 +87,14 @@ async def in_front_of(handler: Handler, **config: Any) -> AsyncIterator[Proxy]:
 def caller(proxy: Proxy, **options: Any) -> httpx.AsyncClient:
     """Return a client of the proxy's that knows nothing of Entra ID."""
     return httpx.AsyncClient(base_url=proxy.url, trust_env=False, timeout=30, **options)
+
+
+async def eventually(get: Callable[[], Awaitable[httpx.Response]], status: int) -> httpx.Response:
+    """Ask until the answer has this status."""
+    async with asyncio.timeout(10):
+        while (answer := await get()).status_code != status:  # noqa: ASYNC110 - as a kubelet does
+            await asyncio.sleep(0.02)
+    return answer
 
 
 class Recording:

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, StrictBool
 
 from lightspeed_azure.config.block import Block
-from lightspeed_azure.config.dependents import dependents, dependents_problems
+from lightspeed_azure.config.dependents import dependents as service_names
+from lightspeed_azure.config.dependents import dependents_problems
 from lightspeed_azure.config.inbound import InboundConfiguration
 from lightspeed_azure.config.problems import LocatedConfigurationError, Problem
 from lightspeed_azure.config.values import boolean, file_path, http_url, plain_text, seconds
@@ -121,7 +122,7 @@ class ProxyConfiguration(Block):
     client_provider: Annotated[str | None, BeforeValidator(plain_text)] = None
     client_model: Annotated[str | None, BeforeValidator(plain_text)] = None
     tracing: Annotated[StrictBool, BeforeValidator(boolean)] = False
-    dependents: Annotated[tuple[str, ...], BeforeValidator(dependents)] = ()
+    dependents: Annotated[tuple[str, ...], BeforeValidator(service_names)] = ()
     inbound: InboundConfiguration = InboundConfiguration()
 
     def __init__(self, /, **data: Any) -> None:

@@ -146,7 +146,7 @@ class Listener:
             self._listening.close()
         for connection in self._server.connections:
             if connection not in self._active:  # closing a busy one would lose the rest of its body
-                connection.close()
+                connection.force_close()
         await self._idle.wait()
 
     async def close(self) -> None:
