@@ -1,9 +1,13 @@
 """A proxy in front of a stack, in this process, for tests."""
 
 import asyncio
+import json
+import os
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -41,6 +45,15 @@ class Broken:
     def get_token(self, *_: str, **__: Any) -> AccessToken:
         """Fail."""
         raise RuntimeError("no token today")
+
+
+class ShortLived:
+    """Signs in for three seconds; the token says when it ends."""
+
+    def get_token(self, *_: str, **__: Any) -> AccessToken:
+        """Return a token."""
+        end = time.time() + 3
+        return AccessToken(f"until-{end}", int(end))
 
 
 class Switch:
@@ -160,3 +173,53 @@ def streaming(
         return response
 
     return handle
+
+
+class Running:
+    """The command as a process.
+
+    Attributes:
+        url: where callers reach it.
+        admin_url: where operators do.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process, url: str, admin_url: str) -> None:
+        self.process = process
+        self.url = url
+        self.admin_url = admin_url
+
+    def client(self) -> httpx.AsyncClient:
+        """Return a client of it."""
+        return httpx.AsyncClient(base_url=self.url, trust_env=False, timeout=20)
+
+
+@asynccontextmanager
+async def command(
+    stack_url: str, folder: Path, *, credential: str = "Credential", **proxy: Any
+) -> AsyncIterator[Running]:
+    """Run `lightspeed-azure proxy` while the block lasts."""
+    config = {
+        "azure_entra_id": {"credential": f"proxying:{credential}"},
+        "llama_stack": {"url": stack_url},
+        "proxy": {"port": 0, "admin_port": 0, **proxy},
+    }
+    file = folder / "lightspeed-stack.yaml"
+    file.write_text(json.dumps(config))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "lightspeed_azure", "-v", "proxy", "-c", str(file)),
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+    )
+    assert process.stderr is not None
+    try:
+        urls: list[str] = []
+        while len(urls) < 2:
+            line = (await process.stderr.readline()).decode()
+            assert line, "it has ended"
+            if " on http" in line:
+                urls.append(line.partition(" on ")[2].split()[0])
+        yield Running(process, *urls)
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()

@@ -1,14 +1,9 @@
 """How the command starts and ends: what it prints, SIGTERM, certificates, and bad input."""
 
 import asyncio
-import contextlib
 import json
-import os
 import signal
 import ssl
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,60 +12,20 @@ import pytest
 from click.testing import CliRunner
 from entra_material import Certificate
 from fake_stack import serving, stack
-from proxying import CHAT, QUESTION, STREAMED, Recording, caller, eventually, in_front_of, streaming
+from proxying import (
+    CHAT,
+    QUESTION,
+    STREAMED,
+    Recording,
+    caller,
+    command,
+    eventually,
+    in_front_of,
+    streaming,
+)
 
 from lightspeed_azure.cli import main
 from lightspeed_azure.gateway.certificate import ServerCertificate
-
-HERE = Path(__file__).parent
-
-
-class Running:
-    """The command as a process.
-
-    Attributes:
-        url: where callers reach it.
-        admin_url: where operators do.
-    """
-
-    def __init__(self, process: asyncio.subprocess.Process, url: str, admin_url: str) -> None:
-        self.process = process
-        self.url = url
-        self.admin_url = admin_url
-
-    def client(self) -> httpx.AsyncClient:
-        """Return a client of it."""
-        return httpx.AsyncClient(base_url=self.url, trust_env=False, timeout=20)
-
-
-@asynccontextmanager
-async def command(stack_url: str, folder: Path, **proxy: Any) -> AsyncIterator[Running]:
-    """Run `lightspeed-azure proxy` while the block lasts."""
-    config = {
-        "azure_entra_id": {"credential": "proxying:Credential"},
-        "llama_stack": {"url": stack_url},
-        "proxy": {"port": 0, "admin_port": 0, **proxy},
-    }
-    file = folder / "lightspeed-stack.yaml"
-    file.write_text(json.dumps(config))
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "lightspeed_azure", "-v", "proxy", "-c", str(file)),
-        stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(HERE)},
-    )
-    assert process.stderr is not None
-    try:
-        urls: list[str] = []
-        while len(urls) < 2:
-            line = (await process.stderr.readline()).decode()
-            assert line, "it has ended"
-            if " on http" in line:
-                urls.append(line.partition(" on ")[2].split()[0])
-        yield Running(process, *urls)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
 
 
 async def test_sigterm_lets_requests_finish(tmp_path: Path) -> None:
@@ -187,7 +142,10 @@ BASE = {"azure_entra_id": {"credential": "proxying:Credential"}}
     ("blocks", "words"),
     [
         ({}, "llama_stack: is missing"),
-        ({"llama_stack": {"use_as_library_client": True, "library_client_config_path": "x"}}, "no such file"),
+        (
+            {"llama_stack": {"use_as_library_client": True, "library_client_config_path": "x"}},
+            "no such file",
+        ),
         ({"proxy": {"port": 70000}}, "proxy.port: must be a port"),
         ({"proxy": {"port": "8080"}}, "proxy.port: must be a port"),
         ({"proxy": {"prot": 1}}, "did you mean port?"),

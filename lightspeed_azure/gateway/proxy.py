@@ -36,6 +36,7 @@ class Proxy:
         manager: whose tokens inference requests carry.
 
     Attributes:
+        config: how it serves.
         url: where callers reach it, once it has started.
         admin_url: where operators reach it.
 
@@ -54,7 +55,7 @@ class Proxy:
                 "llama_stack.url: is missing; the proxy stands in front of a server: "
                 "write https://host:port"
             )
-        self._config = config
+        self.config = config
         self._manager = manager
         self._certificate = (
             ServerCertificate(config.tls_certificate, config.tls_key)
@@ -105,8 +106,8 @@ class Proxy:
         return Listener(
             handle,  # type: ignore[arg-type]
             name=name,
-            header_limit=self._config.header_limit,
-            keep_alive=self._config.keep_alive,
+            header_limit=self.config.header_limit,
+            keep_alive=self.config.keep_alive,
             tls=self._certificate.context if self._certificate and name == "port" else None,
         )
 
@@ -133,8 +134,8 @@ class Proxy:
         """
         try:
             await self._inbound.start()
-            await self._operators.start(self._config.admin_host, self._config.admin_port)
-            await self._callers.start(self._config.host, self._config.port)
+            await self._operators.start(self.config.admin_host, self.config.admin_port)
+            await self._callers.start(self.config.host, self.config.port)
         except BaseException:
             await self.close()
             raise
@@ -146,9 +147,9 @@ class Proxy:
     async def drain(self) -> None:
         """Let requests end: readiness says no, then nothing new is taken; all within the limit."""
         self.probes.draining = True
-        await asyncio.sleep(self._config.drain_delay)
+        await asyncio.sleep(self.config.drain_delay)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._config.drain_limit):
+            async with asyncio.timeout(self.config.drain_limit):
                 await self._callers.drain()
 
     async def close(self) -> None:
