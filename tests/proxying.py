@@ -206,7 +206,7 @@ async def command(
     file = folder / "lightspeed-stack.yaml"
     file.write_text(json.dumps(config))
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "lightspeed_azure", "-v", "proxy", "-c", str(file)),
+        *(sys.executable, "-m", "lightspeed_azure", "proxy", "-c", str(file)),
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
     )
@@ -218,7 +218,9 @@ async def command(
             assert line, "it has ended"
             if " on http" in line:
                 urls.append(line.partition(" on ")[2].split()[0])
+        reading = asyncio.create_task(process.stderr.read())  # or the pipe fills, and it stands
         yield Running(process, *urls)
+        reading.cancel()
     finally:
         with suppress(ProcessLookupError):
             process.kill()
