@@ -35,6 +35,7 @@ LET_THROUGH: dict[str, tuple[str, ...]] = {
     "/v1/vector-io": _ANY,
     "/v1/vector_stores": _ANY,
     "/v1/version": _READ,
+    "/v1alpha/interactions": _ANY,
 }
 """The beginnings of the stack's paths that its users need (llama_stack_api 0.7, ogx_api 1.5).
 
@@ -79,11 +80,10 @@ class Routes:
         self._known = {
             path: Route(path, methods, path) for path, methods in self._through.items()
         } | {path: Route(path, _READ, path, is_own=True) for path in OWN}
-        self.names = (*self._known, OTHER)
         self._inference = {
-            path: Route(path, self._through[path], path, is_inference=True)
-            for path in INFERENCE_PATHS
+            path: Route(path, _ANY, path, is_inference=True) for path in INFERENCE_PATHS
         }
+        self.names = (*{**self._known, **self._inference}, OTHER)
 
     def of(self, method: str, target: str) -> Route | None:
         """Return where a request goes; None where nothing of it is let through.
