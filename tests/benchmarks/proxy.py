@@ -271,7 +271,12 @@ def litellm(port: int, target: str, folder: Path) -> Iterator[None]:
     models = [{"model_name": QUESTION["model"], "litellm_params": params}]
     config.write_text(json.dumps({"model_list": models}))
     command = [str(venv / "bin" / "litellm"), "--config", str(config), "--port", str(port)]
-    environment = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "NO_PROXY": "127.0.0.1"}
+    environment = {
+        **os.environ,
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
+        "NO_PROXY": "127.0.0.1",
+    }
     with process([*command, "--host", "127.0.0.1"], port, env=environment, cwd=folder):
         yield
 
