@@ -15,6 +15,7 @@ from lightspeed_azure.cli.emulate import emulate
 from lightspeed_azure.cli.enrich import enrich
 from lightspeed_azure.cli.options import examples, verbose_option
 from lightspeed_azure.cli.outcome import CommandGroup
+from lightspeed_azure.cli.proxy import proxy
 from lightspeed_azure.cli.token import token
 
 __all__ = ["main"]
@@ -42,5 +43,5 @@ def main(ctx: click.Context) -> None:
         ctx.color = False
 
 
-for _command in (check, completion, demo, emulate, enrich, token):
+for _command in (check, completion, demo, emulate, enrich, proxy, token):
     main.add_command(_command)

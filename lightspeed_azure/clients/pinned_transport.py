@@ -5,12 +5,11 @@ redirects run inside an `httpx.Auth` flow: only below it, in the transport, is e
 """
 
 import ssl
-import urllib.request
 from pathlib import Path
 
 import httpx
 
-from lightspeed_azure.config.llama_stack import is_loopback
+from lightspeed_azure.clients.environment_proxy import environment_proxy
 from lightspeed_azure.provider_data import strip
 
 CONNECTIONS = httpx.Limits(
@@ -46,12 +45,7 @@ class PinnedTransport(httpx.AsyncBaseTransport):
 def pinned_transport(origin: httpx.URL, ca_bundle: Path | None = None) -> PinnedTransport:
     """Return a transport to one origin, through the proxy that the environment names for it."""
     verify = ssl.create_default_context(cafile=ca_bundle) if ca_bundle else True
-    proxy = None
-    if not is_loopback(origin.host) and not urllib.request.proxy_bypass(origin.host):
-        proxies = urllib.request.getproxies()
-        proxy = proxies.get(origin.scheme) or proxies.get("all")
-        if proxy and "://" not in proxy:
-            proxy = f"http://{proxy}"  # as httpx and curl read it
+    proxy = environment_proxy(origin.scheme, origin.host)
     inner = httpx.AsyncHTTPTransport(verify=verify, limits=CONNECTIONS, proxy=proxy)
     return PinnedTransport(origin, inner)
 

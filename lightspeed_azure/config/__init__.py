@@ -14,6 +14,7 @@ from lightspeed_azure.config.entra_id import AzureEntraIdConfiguration
 from lightspeed_azure.config.llama_stack import LlamaStackConfiguration
 from lightspeed_azure.config.problems import LocatedConfigurationError
 from lightspeed_azure.config.provider_credentials import ProviderCredential
+from lightspeed_azure.config.proxy import ProxyConfiguration
 from lightspeed_azure.config.reader import Reader
 from lightspeed_azure.config.unshown import unshown
 from lightspeed_azure.config.yaml_file import YamlFile, YamlFileError, plain
@@ -25,6 +26,7 @@ __all__ = [
     "CredentialResolverConfiguration",
     "LlamaStackConfiguration",
     "ProviderCredential",
+    "ProxyConfiguration",
     "configuration_from_mapping",
     "load_configuration",
 ]
@@ -39,12 +41,14 @@ class Configuration:
         llama_stack: where Llama Stack is, or None when the file does not say.
         credential_resolvers: who answers for keys, as written.
         provider_credentials: what fills the fields of other providers.
+        proxy: how the reverse proxy serves, or None when the file does not say.
     """
 
     azure_entra_id: tuple[AzureEntraIdConfiguration, ...] = ()
     llama_stack: LlamaStackConfiguration | None = None
     credential_resolvers: tuple[CredentialResolverConfiguration, ...] = ()
     provider_credentials: tuple[ProviderCredential, ...] = ()
+    proxy: ProxyConfiguration | None = None
 
 
 def load_configuration(

@@ -18,9 +18,10 @@ from lightspeed_azure.config.problems import (
     unknown_key,
 )
 from lightspeed_azure.config.provider_credentials import ProviderCredential, check_against
+from lightspeed_azure.config.proxy import ProxyConfiguration
 from lightspeed_azure.config.substitution import substituted
 
-_BLOCKS = ("azure_entra_id", "llama_stack", "credential_resolvers", "provider_credentials")
+_BLOCKS = ("azure_entra_id", "llama_stack", "credential_resolvers", "provider_credentials", "proxy")
 
 
 class Reader:
@@ -45,8 +46,9 @@ class Reader:
         LlamaStackConfiguration | None,
         tuple[CredentialResolverConfiguration, ...],
         tuple[ProviderCredential, ...],
+        ProxyConfiguration | None,
     ]:
-        """Return the identities, where Llama Stack is, who answers for keys, and the keys.
+        """Return each block: `Configuration` has them in this order.
 
         Raises:
             LocatedConfigurationError: with every problem.
@@ -67,9 +69,12 @@ class Reader:
             stack = self._block(LlamaStackConfiguration, data["llama_stack"], ("llama_stack",))
         resolvers = tuple(self._resolvers(data))
         credentials = tuple(self._credentials(data.get("provider_credentials"), identities))
+        proxy = None
+        if data.get("proxy") is not None:
+            proxy = self._block(ProxyConfiguration, data["proxy"], ("proxy",))
         if self._problems:
             raise LocatedConfigurationError(self._problems)
-        return identities, stack, resolvers, credentials
+        return identities, stack, resolvers, credentials, proxy
 
     def _resolvers(self, data: Mapping[Any, Any]) -> Iterator[CredentialResolverConfiguration]:
         """Yield the resolvers in the order in which they are written."""

@@ -5,15 +5,20 @@ from typing import Any
 
 from lightspeed_azure.config.environment import UnsetVariableError, convert, expand
 from lightspeed_azure.config.problems import Key, Problem
+from lightspeed_azure.config.proxy import TYPED as PROXY_TYPED
 
 _TYPED = frozenset(
     [
         "allow_insecure",
+        "allow_unauthenticated",
         "azure_cli",
         "deadline",
         "default",
         "enabled",
         "failures",
+        "key_cooldown",
+        "key_refresh",
+        "leeway",
         "order",
         "prefetch",
         "rest",
@@ -23,6 +28,7 @@ _TYPED = frozenset(
         "ttl",
         "use_as_library_client",
         "verify_challenge_resource",
+        *PROXY_TYPED,
     ]
 )
 """Keys whose substituted text becomes a boolean or a number; a secret of digits stays a text."""
@@ -37,6 +43,11 @@ def substituted(
     for name, value in item.items():
         if isinstance(value, Mapping):
             values[name], more = substituted(value, environ, (*within, name))
+            broken += more
+            continue
+        if isinstance(value, list):
+            items, more = substituted(dict(enumerate(value)), environ, (*within, name))
+            values[name] = list(items.values())
             broken += more
             continue
         if not isinstance(value, str):

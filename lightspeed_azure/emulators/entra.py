@@ -104,6 +104,14 @@ class EntraEmulator:
         ended = [ClientSecret(each.value, expires_on=now) for each in self.application.secrets]
         self.register(self.application.replace(secrets=ended))
 
+    def rotate_signing_key(self, *, keep: bool = True) -> None:
+        """Sign tokens with a new key from now on, as the real service does without notice.
+
+        Args:
+            keep: whether the keys before it stay published, and tokens signed by them good.
+        """
+        self._tokens.rotate_key(keep=keep)
+
     def fault(self, fault: Fault, *, times: int | None = None, on: str = "token") -> None:
         """Let `fault` strike.
 

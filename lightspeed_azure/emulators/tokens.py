@@ -77,6 +77,11 @@ def _process_key() -> rsa.RSAPrivateKey:
 
     Issuers share it, yet do not accept each other's tokens: each has a key id of its own.
     """
+    return new_key()
+
+
+def new_key() -> rsa.RSAPrivateKey:
+    """Return a new key of the size that Entra ID signs with."""
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
@@ -96,10 +101,22 @@ class TokenIssuer:
 
     def _forget(self) -> None:
         self._key_id = secrets.token_urlsafe(20)
+        self._keys = {self._key_id: _process_key()}  # by key id; the last one signs
         self._serial = 0
         self._revoked_up_to = -1
         self._revoked: set[str] = set()
         self._moments: OrderedDict[str, _Moments] = OrderedDict()  # by uti
+
+    def rotate_key(self, *, keep: bool = True) -> None:
+        """Sign with a new key from now on; takes 50-100 ms.
+
+        Args:
+            keep: whether the keys before it stay published, so that tokens signed by them are good.
+        """
+        key, key_id = new_key(), secrets.token_urlsafe(20)
+        with self._lock:
+            self._keys = {**(self._keys if keep else {}), key_id: key}
+            self._key_id = key_id
 
     def reset(self) -> None:
         """Start anew: tokens issued before are signed by a key that is no longer known."""
@@ -116,11 +133,12 @@ class TokenIssuer:
             self._serial += 1
             serial = self._serial
             key_id = self._key_id
+            key = self._keys[key_id]
             self._moments[uti] = _Moments(serial, expires_at)
             if len(self._moments) > _REMEMBERED:
                 self._moments.popitem(last=False)
         headers = {"kid": key_id, "x5t": key_id}
-        value = jwt.encode({**claims, **stamps}, _process_key(), "RS256", headers=headers)
+        value = jwt.encode({**claims, **stamps}, key, "RS256", headers=headers)
         return IssuedToken(value, serial, now, expires_at)
 
     def judge(
@@ -150,11 +168,12 @@ class TokenIssuer:
 
     def _verified(self, token: str) -> Mapping[str, Any]:
         try:
-            if jwt.get_unverified_header(token).get("kid") != self._key_id:
+            key = self._keys.get(str(jwt.get_unverified_header(token).get("kid")))
+            if key is None:
                 raise TokenRefusedError("bad signature")
             claims: dict[str, Any] = jwt.decode(
                 token,
-                _process_key().public_key(),
+                key.public_key(),
                 algorithms=["RS256"],
                 options=_BY_OUR_CLOCK,
             )
@@ -175,20 +194,20 @@ class TokenIssuer:
 
     def public_keys(self) -> dict[str, object]:
         """Return the JSON Web Key Set that verifies the tokens (RFC 7517)."""
-        numbers = _process_key().public_key().public_numbers()
-        return {
-            "keys": [
-                {
-                    "kty": "RSA",
-                    "use": "sig",
-                    "alg": "RS256",
-                    "kid": self._key_id,
-                    "x5t": self._key_id,
-                    "n": _number(numbers.n),
-                    "e": _number(numbers.e),
-                }
-            ]
-        }
+        return {"keys": [_public(key_id, key) for key_id, key in self._keys.items()]}
+
+
+def _public(key_id: str, key: rsa.RSAPrivateKey) -> dict[str, str]:
+    numbers = key.public_key().public_numbers()
+    return {
+        "kty": "RSA",
+        "use": "sig",
+        "alg": "RS256",
+        "kid": key_id,
+        "x5t": key_id,
+        "n": _number(numbers.n),
+        "e": _number(numbers.e),
+    }
 
 
 def _number(value: int) -> str:

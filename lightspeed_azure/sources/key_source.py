@@ -27,6 +27,11 @@ class KeySource:
     Args:
         credential: what the operator wrote.
         monotonic: gives seconds.
+
+    Attributes:
+        credential: see above.
+        aging: whether the source is well.
+        reloads: how often it gave another value than before; the first counts.
     """
 
     def __init__(
@@ -35,6 +40,7 @@ class KeySource:
         self.credential = credential
         self.aging = Aging(f"provider_credentials {credential.name}", _logger, monotonic)
         self._latest: SecretStr | None = None
+        self.reloads = 0
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.credential.name!r})"
@@ -54,6 +60,13 @@ class KeySource:
     def latest(self) -> SecretStr | None:
         """Return the key that `get` gave last; never waits."""
         return self._latest
+
+    def keep(self, key: SecretStr | None) -> SecretStr | None:
+        """Remember the key that is given now, and return it."""
+        if key != self._latest:
+            self.reloads += 1
+        self._latest = key
+        return key
 
     def refused(self, key: SecretStr) -> None:
         """Take note that the provider did not accept this key."""
@@ -81,8 +94,7 @@ class FileKey(KeySource):
         if content is None:
             return None
         self.aging.note(self._file.fault, told=True)
-        self._latest = SecretStr(content.decode())
-        return self._latest
+        return self.keep(SecretStr(content.decode()))
 
     def _content(self) -> bytes | None:
         """Return what the file holds, or the last good of it; None, and noted, without one."""
@@ -103,7 +115,7 @@ class EnvironmentKey(KeySource):
         fault = fault_of(os.environ.get(name, "").strip())
         self.aging.note(f"variable {name} {fault}" if fault else "")
         if not fault:
-            self._latest = SecretStr(os.environ[name].strip())
+            self.keep(SecretStr(os.environ[name].strip()))
         return self._latest
 
 
@@ -113,9 +125,8 @@ class ConfiguredKey(KeySource):
     async def get(self, provider_id: str, field: str) -> SecretStr | None:
         """Return it."""
         del provider_id, field
-        self._latest = self.credential.source.value
         self.aging.note("")
-        return self._latest
+        return self.keep(self.credential.source.value)
 
 
 class PluginKey(KeySource):
@@ -144,8 +155,7 @@ class PluginKey(KeySource):
             failure = _fault_of_answer(key)
             if not failure:
                 self.aging.note("")
-                self._latest = key
-                return key
+                return self.keep(key)
         self.aging.note(f"resolver {plugin} {failure}")
         raise KeyUnavailableError(
             f"provider_credentials {self.credential.name}: {self.aging.fault}"

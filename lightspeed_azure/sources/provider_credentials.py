@@ -1,5 +1,6 @@
 """The keys of the stack's other providers: which request carries which, and how they are."""
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from lightspeed_azure.config.credential_shapes import credentials_from
 from lightspeed_azure.config.provider_credentials import wrong_field
 from lightspeed_azure.config.provider_fields import TAKES_ANY, fields_of, key_field
 from lightspeed_azure.config.unshown import unshown
-from lightspeed_azure.errors import InvalidConfigurationError
+from lightspeed_azure.errors import InvalidConfigurationError, LightspeedAzureError
 from lightspeed_azure.manager import AzureEntraIDManager
 from lightspeed_azure.provider_data import HeaderValue
 from lightspeed_azure.sources.key_source import (
@@ -38,6 +39,7 @@ class CredentialStatus:
         source: the kind of source.
         has_value: whether there is a value to send.
         fault: what is wrong with the source now, or "".
+        reloads: how often it gave another value than before; the first counts.
         failures: how often it had no new value when asked.
         age: seconds since its value was last known to be current; None when it never was.
     """
@@ -48,6 +50,7 @@ class CredentialStatus:
     source: str
     has_value: bool
     fault: str
+    reloads: int
     failures: int
     age: float | None
 
@@ -156,11 +159,21 @@ class ProviderCredentials:
                 source=source.credential.source.kind,
                 has_value=source.latest() is not None,
                 fault=source.aging.fault,
+                reloads=source.reloads,
                 failures=source.aging.failures,
                 age=source.aging.age,
             )
             for source in self.sources
         )
+
+    async def look(self) -> None:
+        """Ask every source once, so that `status` knows more than nothing before the first request."""
+        for source in self.sources:
+            name, field = source.credential.provider_id or "", source.credential.field or ""
+            if source.credential.source.kind == "plugin" and not (name and field):
+                continue  # a resolver is asked for a provider by name
+            with contextlib.suppress(LightspeedAzureError):  # noted by the source itself
+                await source.get(name, field)
 
     def close(self) -> None:
         """Stop what runs behind."""

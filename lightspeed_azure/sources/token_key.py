@@ -56,8 +56,7 @@ class EntraKey(KeySource):
             self.aging.note(error.message, told=True)
             raise
         self.aging.note("")
-        self._latest = token.secret
-        return self._latest
+        return self.keep(token.secret)
 
     def refused(self, key: SecretStr) -> None:
         """Let the next token be another."""
@@ -143,7 +142,7 @@ class GoogleKey(FileKey):
 
     def _kept(self, key: SecretStr, fault: str) -> SecretStr:
         self.aging.note(fault, told=True)
-        self._latest = key
+        self.keep(key)
         return key
 
     def refused(self, key: SecretStr) -> None:

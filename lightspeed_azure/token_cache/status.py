@@ -20,6 +20,7 @@ class CacheStatus:
         last_success: POSIX seconds of the last good answer, or None.
         last_error: class of the last error, or None; it stays after a recovery.
         last_error_text: its message, or None.
+        last_error_cure: what to do about it, "" when nobody knows.
         consecutive_failures: how many attempts have failed since the last good answer.
         next_attempt: seconds until the next attempt is due or allowed, or None when none is known.
         renewals: how many tokens were got.
@@ -37,6 +38,7 @@ class CacheStatus:
     last_success: float | None
     last_error: str | None
     last_error_text: str | None
+    last_error_cure: str
     consecutive_failures: int
     next_attempt: float | None
     renewals: int
@@ -60,6 +62,7 @@ def snapshot(name: str, renewals: Renewals, clock: Clock) -> CacheStatus:
             last_success=renewals.last_success,
             last_error=None if error is None else type(error).__name__,
             last_error_text=None if error is None else str(error),
+            last_error_cure="" if error is None else error.cure,
             consecutive_failures=renewals.backoff.failures,
             next_attempt=renewals.next_in(),
             renewals=renewals.holding.renewals,

@@ -107,6 +107,39 @@ def test_the_published_keys_verify_the_token(
     assert entra_emulator.requests.jwks == 1
 
 
+def test_a_new_signing_key_stands_beside_the_old_one_or_in_its_place(
+    http: httpx.Client, azure_emulators: Emulators
+) -> None:
+    """Tokens are good as long as their key is published, to those who verify and to Azure OpenAI."""
+    entra, url = azure_emulators.entra, f"/{azure_emulators.entra.tenant_id}/discovery/v2.0/keys"
+
+    def kid(token: str) -> Any:
+        return jwt.get_unverified_header(token)["kid"]
+
+    def published() -> list[Any]:
+        return [each["kid"] for each in http.get(url).json()["keys"]]
+
+    resource = "https://cognitiveservices.azure.com"
+    old = entra.issue(resource=resource).value
+    entra.rotate_signing_key()
+    new = entra.issue(resource=resource).value
+    assert published() == [kid(old), kid(new)]
+    keys = jwt.PyJWKSet.from_dict(http.get(url).json())
+    for token in (old, new):
+        jwt.decode(token, keys[kid(token)], audience=resource, algorithms=["RS256"])
+        assert _models(azure_emulators, token) == 200
+    entra.rotate_signing_key(keep=False)
+    assert kid(old) not in published()
+    assert kid(new) not in published()
+    assert _models(azure_emulators, old) == 401
+    assert _models(azure_emulators, entra.issue(resource=resource).value) == 200
+
+
+def _models(emulators: Emulators, token: str) -> int:
+    url = f"{emulators.azure.base_url}/models"
+    return httpx.get(url, headers={"Authorization": f"Bearer {token}"}).status_code
+
+
 def test_instance_metadata_leads_to_discovery(
     http: httpx.Client, entra_emulator: EntraEmulator
 ) -> None:

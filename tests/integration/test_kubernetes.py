@@ -1,6 +1,5 @@
 """What the manifests start, started here: the same files, commands and variables, real programs."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -24,8 +23,6 @@ from lightspeed_azure.emulators import Emulators
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
-PROXY = bool(importlib.util.find_spec("lightspeed_azure.gateway"))
-"""Whether the package has `lightspeed-azure proxy`."""
 
 KEYS = ("openai", "gemini", "bedrock", "generic")  # anthropic's needs a package of its own
 
@@ -132,10 +129,9 @@ async def test_the_enriched_file_starts_a_stack_and_the_other_does_not(
         await holder.close()
         async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
             served = (await client.get(f"{url}/v1/providers")).json()["data"]
-            if PROXY:
-                await through_the_proxy(text, url, volumes, emulators, client)
+            await through_the_proxy(text, url, volumes, emulators, client)
     manager.close()
-    assert emulators.azure.requests.accepted == (2 if PROXY else 1)
+    assert emulators.azure.requests.accepted == 2
     names = {each["provider_id"] for each in served if each["api"] == "inference"}
     assert names == {"azure", *KEYS}
 

@@ -15,12 +15,14 @@ from fake_stack import BASE_URL, COMPLETION, headers_of, serving, stack
 from families import FAMILY
 from integration_support import MODEL, RUN_CONFIG, ask, ask_streaming, entra_block, two_providers
 from ogx_client.api.chat_completions_api import AsyncChatCompletionsApi
+from proxying import CHAT, QUESTION, STREAMED, caller, proxying
 
 from lightspeed_azure import (
     AsyncLlamaStackClientHolder,
     AzureEntraIDManager,
     InvalidConfigurationError,
     LlamaStackClientHolder,
+    LlamaStackConfiguration,
     ProviderDataError,
     StackUnavailableError,
 )
@@ -304,4 +306,12 @@ async def test_a_server_over_tls(
         with pytest.raises(StackUnavailableError):
             await ask(holder.get_client(), "hello")
         await holder.close()
-    assert emulators.azure.requests.accepted == 4
+        through = LlamaStackConfiguration(url=url, ca_bundle=crt)
+        async with proxying(through, manager) as proxy, caller(proxy) as http:
+            assert (await http.post(CHAT, json=QUESTION)).status_code == 200
+            async with http.stream("POST", CHAT, json=STREAMED) as answer:
+                assert b'"finish_reason":"stop"' in (await answer.aread()).replace(b": ", b":")
+        untrusted = LlamaStackConfiguration(url=url, family="ogx")
+        async with proxying(untrusted, manager) as proxy, caller(proxy) as http:
+            assert (await http.post(CHAT, json=QUESTION)).status_code == 503
+    assert emulators.azure.requests.accepted == 6

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from canary import watching
 from check_support import check, states
@@ -15,6 +16,7 @@ from fastapi.testclient import TestClient
 from integration_support import ask, ask_streaming
 from kubernetes_volume import KubernetesVolume
 from provider_stack import CLAUDE, KINDS, Kind, run_config, service_account
+from proxying import caller, eventually, proxying
 from tunnel import Tunnels, tunnels
 
 from lightspeed_azure import (
@@ -28,6 +30,7 @@ from lightspeed_azure import (
 from lightspeed_azure.demo.processes import free_port, server
 from lightspeed_azure.emulators.provider_suite import ProviderEmulators
 from lightspeed_azure.fastapi import ClientDep, lifespan
+from lightspeed_azure.sources import ProviderCredentials
 from lightspeed_azure.transports import http_client
 
 pytestmark = pytest.mark.integration
@@ -185,6 +188,42 @@ async def test_a_rotated_key_below_other_clients(
     asked = on_httpx if built_on == "httpx" else synchronous
     assert "hello" in await asyncio.to_thread(asked)
     assert [kind.seen(providers, key) for key in (first(kind), second(kind))] == [1, 1]
+
+
+async def test_a_rotated_key_through_the_proxy(
+    provider_stack_url: str, providers: ProviderEmulators, tmp_path: Path
+) -> None:
+    """The proxy reads the file for each request, is ready by it, and shows how it is."""
+    kind = KINDS[0]
+    volume = KubernetesVolume(tmp_path / "secret", apitoken=first(kind))
+    manager = AzureEntraIDManager.isolated()
+    keys = ProviderCredentials([entry(kind, volume.path)], manager=lambda: manager)
+    body = {"model": kind.model, "messages": [{"role": "user", "content": "hello"}]}
+    async with (
+        proxying(provider_stack_url, manager, keys) as proxy,
+        caller(proxy) as http,
+        httpx.AsyncClient(base_url=proxy.admin_url, trust_env=False) as admin,
+    ):
+        assert (await eventually(lambda: admin.get("/readyz"), 200)).json()["status"] == "ok"
+        for rotated in (first(kind), second(kind)):
+            kind.allow(providers, rotated)
+            volume.swap(apitoken=rotated)
+            assert "hello" in (await http.post("/v1/chat/completions", json=body)).text
+        volume.swap(apitoken="")
+        assert "hello" in (await http.post("/v1/chat/completions", json=body)).text
+        assert (await admin.get("/readyz")).json() == {"status": "degraded", "failing": ["openai"]}
+        metrics = (await admin.get("/metrics")).text
+        status = (await admin.get("/status")).json()
+    assert [kind.seen(providers, key) for key in (first(kind), second(kind))] == [1, 2]
+    (told,) = status["credentials"]
+    assert told["usable"]
+    assert "empty" in told["fault"]
+    reloads = [line for line in metrics.splitlines() if "credential_reloads_total{" in line]
+    assert [(line.count('"success"'), line.rpartition(" ")[2]) for line in sorted(reloads)] == [
+        (0, "1.0"),
+        (1, "2.0"),
+    ]
+    assert second(kind) not in metrics + str(status)
 
 
 @pytest.mark.parametrize("kind", CROWDED, ids=lambda kind: kind.name)

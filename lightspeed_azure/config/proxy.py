@@ -1,0 +1,194 @@
+"""The `proxy:` block: where the reverse proxy listens, what it lets through, and how long it waits."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, StrictBool
+
+from lightspeed_azure.config.block import Block
+from lightspeed_azure.config.dependents import dependents as service_names
+from lightspeed_azure.config.dependents import dependents_problems
+from lightspeed_azure.config.inbound import InboundConfiguration
+from lightspeed_azure.config.problems import LocatedConfigurationError, Problem
+from lightspeed_azure.config.values import boolean, file_path, http_url, plain_text, seconds
+
+OURS = ("azure_api_key", "azure_api_base")
+"""The fields of the provider data that the proxy fills itself; no caller may send them."""
+
+IDENTITY_HEADERS = (
+    "remote-user",
+    "x-auth-*",
+    "x-authenticated-*",
+    "x-forwarded-*",
+    "x-maas-*",
+    "x-principal*",
+    "x-remote-*",
+    "x-tenant*",
+    "x-user*",
+)
+"""Headers by which gateways tell a stack who the caller is.
+
+OGX trusts whichever its operator names for `upstream_header` authentication; these are the examples
+in its configuration (ogx/core/datatypes.py 1.5, UpstreamHeaderAuthConfig), and those in wide use.
+"""
+
+
+def _port(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 65535:
+        raise ValueError("must be a port, 1 to 65535, or 0 for a free one; write it without quotes")
+    return value
+
+
+def _size(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1024 <= value <= 1024**4:
+        raise ValueError("must be a number of bytes, at least 1024; write it without quotes")
+    return value
+
+
+def _delay(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 3600:
+        raise ValueError("must be a number of seconds, 0 to 3600; write it without quotes")
+    return float(value)
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple):
+        raise ValueError("must be a list; write - before each")  # noqa: TRY004 - pydantic collects ValueError
+    return tuple(plain_text(each) for each in value)
+
+
+type Port = Annotated[int, BeforeValidator(_port)]
+type Seconds = Annotated[float, BeforeValidator(seconds), Field(gt=0, le=3600, allow_inf_nan=False)]
+type Size = Annotated[int, BeforeValidator(_size)]
+type Name = Annotated[str, BeforeValidator(plain_text)]
+type Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+type File = Annotated[Path | None, BeforeValidator(file_path)]
+
+
+class ProxyConfiguration(Block):
+    """How `lightspeed-azure proxy` serves; docs/proxy.md describes every key.
+
+    Attributes:
+        host: the address that callers reach; loopback unless an operator says otherwise.
+        port: its port; 0 takes a free one.
+        admin_host: the address of `/metrics` and `/status` without authentication.
+        admin_port: its port; 0 takes a free one.
+        external_url: the URL by which callers know the proxy, as `/client-config` tells them.
+        tls_certificate: PEM file with the certificate chain; read again when it changes.
+        tls_key: PEM file with its private key.
+        body_limit: bytes that the body of an inference request may have; it is held in memory.
+        upload_limit: bytes that any other body may have; it is passed on as it comes.
+        header_limit: bytes that one header, or the request line, may have.
+        connect_timeout: seconds until the stack must have taken a connection.
+        first_byte_timeout: seconds until its answer must have begun.
+        idle_timeout: seconds that a body may stand still on either side.
+        keep_alive: seconds that a caller's connection is kept without a request.
+        drain_delay: seconds between SIGTERM and the end of listening, for load balancers.
+        drain_limit: seconds that requests may take to end after that.
+        provider_data: fields of provider data that callers may send, for other providers than Azure.
+        routes: further paths of the stack that are let through, such as `/v1alpha/inference/rerank`.
+        strip_headers: further request headers that never reach the stack; `*` at the end matches any rest.
+        client_provider: the provider that `/client-config` names.
+        client_model: the model that it names, with or without `<provider_id>/`.
+        tracing: whether to make OpenTelemetry spans.
+        dependents: names of services that wait for the proxy, each with a condition in `/status`.
+        inbound: who may call.
+
+    Raises:
+        InvalidConfigurationError: with every problem of the block.
+    """
+
+    host: Name = "127.0.0.1"
+    port: Port = 8080
+    admin_host: Name = "127.0.0.1"
+    admin_port: Port = 8081
+    external_url: Annotated[str | None, BeforeValidator(http_url)] = None
+    tls_certificate: File = None
+    tls_key: File = None
+    body_limit: Size = 32 * 1024**2
+    upload_limit: Size = 512 * 1024**2
+    header_limit: Size = 32 * 1024
+    connect_timeout: Seconds = 5.0
+    first_byte_timeout: Seconds = 180.0
+    idle_timeout: Seconds = 120.0
+    keep_alive: Seconds = 75.0
+    drain_delay: Annotated[float, BeforeValidator(_delay)] = 0.0
+    drain_limit: Seconds = 25.0
+    provider_data: Names = ()
+    routes: Names = ()
+    strip_headers: Names = ()
+    client_provider: Annotated[str | None, BeforeValidator(plain_text)] = None
+    client_model: Annotated[str | None, BeforeValidator(plain_text)] = None
+    tracing: Annotated[StrictBool, BeforeValidator(boolean)] = False
+    dependents: Annotated[tuple[str, ...], BeforeValidator(service_names)] = ()
+    inbound: InboundConfiguration = InboundConfiguration()
+
+    def __init__(self, /, **data: Any) -> None:
+        problems: list[Problem] = []
+        inbound = data.get("inbound")
+        if inbound is not None and not isinstance(inbound, InboundConfiguration):
+            del data["inbound"]
+            try:
+                data["inbound"] = InboundConfiguration.from_object(inbound)
+            except LocatedConfigurationError as error:
+                problems += [Problem(("inbound", *each.key), each.text) for each in error.located]
+        try:
+            super().__init__(**data)
+        except LocatedConfigurationError as error:
+            problems += error.located
+        if problems:
+            raise LocatedConfigurationError(problems)
+
+    @classmethod
+    def cross_check(cls, given: Mapping[str, Any]) -> list[Problem]:
+        """Return what is wrong with the keys taken together."""
+        problems: list[Problem] = []
+        for one, other in (("tls_certificate", "tls_key"), ("tls_key", "tls_certificate")):
+            if one in given and other not in given:
+                problems.append(Problem((other,), f"is missing; {one} needs it"))
+        problems += dependents_problems(given)
+        problems += _each(given, "provider_data", _field_fault)
+        problems += _each(given, "routes", _route_fault)
+        problems += _each(given, "strip_headers", _header_fault)
+        return problems
+
+
+TYPED = frozenset(
+    name
+    for name, field in ProxyConfiguration.model_fields.items()
+    if isinstance(field.default, int | float)
+)
+"""Keys whose substituted text becomes a boolean or a number."""
+
+
+def _each(given: Mapping[str, Any], key: str, fault: Any) -> list[Problem]:
+    values = given.get(key)
+    if not isinstance(values, list | tuple):
+        return []
+    return [
+        Problem((key, index), text)
+        for index, value in enumerate(values)
+        if isinstance(value, str) and (text := fault(value.strip()))
+    ]
+
+
+def _field_fault(name: str) -> str:
+    if name.lower() in OURS:
+        return "is filled by the proxy itself; remove it"
+    if not re.fullmatch(r"\w+", name):
+        return "must be the name of a field, such as openai_api_key"
+    return ""
+
+
+def _route_fault(path: str) -> str:
+    if not re.fullmatch(r"/v\w+(/[\w-]+)+", path):
+        return "must be the beginning of a path of the stack's, such as /v1alpha/inference/rerank"
+    return ""
+
+
+def _header_fault(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9-]+\*?", name):
+        return "must be the name of a header; only its end may be a *"
+    return ""

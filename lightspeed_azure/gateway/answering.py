@@ -1,0 +1,102 @@
+"""An answer of the stack's on its way back to the caller."""
+
+import asyncio
+import contextlib
+import logging
+
+from aiohttp import web
+
+from lightspeed_azure.gateway.answer import Answer
+from lightspeed_azure.gateway.failures import Failure
+from lightspeed_azure.gateway.headers import clean_answer
+from lightspeed_azure.metrics import Tracked
+
+_logger = logging.getLogger(__name__)
+
+SERVER = "lightspeed-azure"
+
+AT_ONCE = 64 * 1024
+"""Bytes up to which an answer that says its length is sent in one piece."""
+
+CLOSE_LIMIT = 5.0
+"""Seconds that a caller may take to read the rest when an answer broke off."""
+
+_BREAKS_OFF = b'data: {"error": {"message": "The stack\'s answer broke off", "type": "server_error", "param": null, "code": "stream_interrupted"}}\n\n'
+
+
+class Answering:
+    """Passes answers on.
+
+    Args:
+        origin: the stack's own URL, which callers are not shown.
+        idle: seconds that an answer may stand still, on either side.
+    """
+
+    def __init__(self, origin: str, idle: float) -> None:
+        self._origin = origin
+        self._idle = idle
+
+    async def __call__(
+        self, request: web.BaseRequest, answer: Answer, request_id: str, tracked: Tracked
+    ) -> web.StreamResponse:
+        """Pass an answer on, piece by piece as it comes; a slow reader slows the stack down.
+
+        Raises:
+            Failure: it broke off before anything of it was sent.
+            ConnectionResetError: it broke off later, or the caller has left.
+        """
+        headers = clean_answer(answer.headers, self._origin)
+        headers["X-Request-ID"] = request_id
+        headers["Server"] = SERVER
+        if answer.length is not None and answer.length <= AT_ONCE and request.method != "HEAD":
+            body = answer.at_once()  # most often all of it is here
+            if body is None:
+                with tracked.elsewhere():
+                    body = await self._whole(answer, request_id)
+            headers.popall("Content-Length", None)
+            tracked.first_byte()
+            return web.Response(status=answer.status, body=body, headers=headers)
+        response = web.StreamResponse(status=answer.status, headers=headers)
+        tracked.first_byte()
+        await response.prepare(request)
+        part = b"\n\n"
+        idle = self._idle
+        try:
+            async with asyncio.timeout(idle) as timer:
+                time = asyncio.get_running_loop().time
+                async for part in answer.parts:
+                    await response.write(part)
+                    timer.reschedule(time() + idle)
+        except ConnectionResetError:
+            raise  # the caller has left
+        except Exception as error:  # noqa: BLE001 - whatever it was, the caller must see that it is not whole
+            _logger.warning("An answer broke off: %s, request %s", type(error).__name__, request_id)
+            await _break_off(request, response, answer, part)
+            raise ConnectionResetError("The stack's answer broke off") from None
+        return response
+
+    async def _whole(self, answer: Answer, request_id: str) -> bytes:
+        """Return a short body; nothing was sent yet where it breaks off."""
+        try:
+            async with asyncio.timeout(self._idle):
+                return b"".join([part async for part in answer.parts])
+        except Exception as error:  # noqa: BLE001 - whatever it was, there is no whole answer
+            _logger.warning("An answer broke off: %s, request %s", type(error).__name__, request_id)
+            if isinstance(error, TimeoutError):
+                text = "The stack's answer stood still; proxy.idle_timeout is the limit"
+                raise Failure(504, "idle_timeout", text) from None
+            text = "The stack's answer broke off"
+            raise Failure(502, "answer_interrupted", text) from None
+
+
+async def _break_off(
+    request: web.BaseRequest, response: web.StreamResponse, answer: Answer, last: bytes
+) -> None:
+    """End an answer so that the caller sees that it is not whole."""
+    if answer.is_event_stream and last.endswith((b"\n\n", b"\r\n\r\n")):
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            async with asyncio.timeout(1):
+                await response.write(_BREAKS_OFF)
+    if request.transport is not None:  # one that does not read would keep it open
+        asyncio.get_running_loop().call_later(CLOSE_LIMIT, request.transport.abort)
+    request.protocol.force_close()

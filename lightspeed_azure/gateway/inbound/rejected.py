@@ -1,0 +1,100 @@
+"""Why a request was not let in."""
+
+from collections.abc import Coroutine
+from enum import StrEnum
+from typing import Any
+
+
+class Reason(StrEnum):
+    """Every reason there is: it is the label of a metric, so it holds nothing of the request."""
+
+    MISSING = "missing"
+    SEVERAL = "several"
+    SCHEME = "scheme"
+    TOO_LARGE = "too_large"
+    MALFORMED = "malformed"
+    ENCRYPTED = "encrypted"
+    ALGORITHM = "algorithm"
+    CRITICAL_HEADER = "critical_header"
+    TOKEN_TYPE = "token_type"  # noqa: S105 - a reason, no token
+    ISSUER = "issuer"
+    AUDIENCE = "audience"
+    EXPIRED = "expired"
+    NOT_YET_VALID = "not_yet_valid"
+    MISSING_CLAIM = "missing_claim"
+    UNKNOWN_KEY = "unknown_key"
+    SIGNATURE = "signature"
+    SCOPE = "scope"
+    CLAIM = "claim"
+    API_KEY = "api_key"
+    KEYS_UNAVAILABLE = "keys_unavailable"
+
+
+_WITHOUT_ERROR = frozenset({Reason.MISSING, Reason.SCHEME})
+"""A request that tried no token gets a challenge without a code (RFC 6750, section 3.1)."""
+
+_FORBIDDEN = frozenset({Reason.SCOPE, Reason.CLAIM})
+
+
+class Rejected(Exception):  # noqa: N818 - it is an answer to the caller rather than a failure here
+    """The caller was not let in; nothing of the request is in any attribute.
+
+    Attributes:
+        reason: why, fit for a metric's label.
+        status: the HTTP status: 401, 403 or 503.
+        message: why, in words for the caller.
+        headers: headers of the answer: the challenge (RFC 9110, section 11.6.1; RFC 6750,
+            section 3), or Retry-After.
+    """
+
+    def __init__(
+        self, reason: Reason, message: str, *, retry_after: float = 5.0, scope: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.headers: dict[str, str] = {}
+        if reason is Reason.KEYS_UNAVAILABLE:
+            self.status = 503
+            self.headers["Retry-After"] = str(max(1, round(retry_after)))
+            return
+        self.status = 403 if reason in _FORBIDDEN else 401
+        self.headers["WWW-Authenticate"] = _challenge(reason, message, scope)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (self.reason, self.message, self.__dict__))
+
+
+async def frameless(judging: Coroutine[Any, Any, None]) -> None:
+    """Await a judgement; a rejection leaves without its frames, whose locals hold what was shown.
+
+    Raises:
+        Rejected: as the judgement does.
+    """
+    left: Rejected | None = None
+    try:
+        await judging
+    except Rejected as rejected:
+        left = rejected.with_traceback(None)
+    if left is not None:
+        raise left
+
+
+def _rebuild(reason: Reason, message: str, fields: dict[str, object]) -> Rejected:
+    """Unpickle: exceptions with keyword arguments do not do this by themselves."""
+    rejected = Rejected(reason, message)
+    rejected.__dict__.update(fields)
+    return rejected
+
+
+def _challenge(reason: Reason, message: str, scope: str) -> str:
+    """Return the value of WWW-Authenticate."""
+    parts = ['realm="lightspeed-azure"']
+    if reason not in _WITHOUT_ERROR:
+        code = "invalid_request" if reason is Reason.SEVERAL else "invalid_token"
+        if reason in _FORBIDDEN:
+            code = "insufficient_scope"
+        parts += [f'error="{code}"', f'error_description="{message}"']
+    if scope:
+        parts.append(f'scope="{scope}"')
+    return "Bearer " + ", ".join(parts)

@@ -1,0 +1,202 @@
+"""The stack as the proxy speaks to it; the client half of aiohttp, and only here."""
+
+import asyncio
+import functools
+import io
+import json
+import logging
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+from yarl import URL
+
+from lightspeed_azure.clients.environment_proxy import environment_proxy
+from lightspeed_azure.clients.generations import GENERATIONS, LLAMA_STACK, OGX, Generation
+from lightspeed_azure.config import LlamaStackConfiguration
+from lightspeed_azure.errors import StackUnavailableError
+from lightspeed_azure.gateway.answer import Answer, StackAnswerError
+from lightspeed_azure.gateway.deadline import Deadline
+from lightspeed_azure.gateway.failures import Failure
+from lightspeed_azure.gateway.status import StackState
+
+_logger = logging.getLogger(__name__)
+
+KEEP_ALIVE = 3.0
+"""Seconds for which an idle connection is used again; the stack hangs up after 5 (uvicorn 0.54)."""
+
+ASK_LIMIT = 10.0
+"""Seconds that the stack may take to answer a question of the proxy's own."""
+
+LARGE = 1024 * 1024
+"""Bytes up to which a body is written in one piece; aiohttp warns of more."""
+
+_NO_ANSWER = "The stack gave no answer; check that it runs and can be reached"
+_ANSWERS = StackState(reachable=True)
+_NO_TYPE = ("Content-Type",)
+
+
+class _Response(aiohttp.ClientResponse):
+    """A response that knows its connection, also when that is back in the pool already."""
+
+    def start(self, connection: Any) -> Any:
+        self._used = connection.protocol
+        return super().start(connection)
+
+    def use_no_more(self) -> None:
+        """Let nobody use the connection again.
+
+        Where a request ends in an exception the server answers first and then hangs up, without
+        saying so (uvicorn 0.54 below OGX 1.5): the next request on that connection would be lost.
+        """
+        if self.closed:
+            self._used.close()
+        else:
+            self._used.force_close()
+
+
+class Upstream:
+    """The stack. Use it from one event loop.
+
+    Args:
+        stack: where it is.
+        connect_timeout: seconds until it must have taken a connection.
+        first_byte_timeout: seconds until its answer must have begun.
+    """
+
+    def __init__(
+        self,
+        stack: LlamaStackConfiguration,
+        *,
+        connect_timeout: float,
+        first_byte_timeout: float,
+    ) -> None:
+        url = stack.url or ""
+        parts = urlsplit(url)
+        self.origin = f"{parts.scheme}://{parts.netloc}"
+        self.host, self.port = parts.hostname or "", parts.port
+        self._first_byte = Deadline(first_byte_timeout)
+        self._proxy = environment_proxy(parts.scheme, parts.hostname or "")
+        self._key = stack.api_key
+        self._generation = next((g for g in GENERATIONS if g.family == stack.family), None)
+        self._state = StackState()
+        self._url = functools.lru_cache(256)(lambda target: URL(url + target, encoded=True))
+        tls = ssl.create_default_context(cafile=stack.ca_bundle) if stack.ca_bundle else True
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE, ssl=tls),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout),
+            auto_decompress=False,
+            response_class=_Response,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            max_line_size=64 * 1024,
+            max_field_size=64 * 1024,
+        )
+
+    @property
+    def authorization(self) -> str | None:
+        """What the stack's own authentication wants to see."""
+        return None if self._key is None else f"Bearer {self._key.get_secret_value()}"
+
+    def state(self) -> StackState:
+        """Return whether it answered last."""
+        return self._state
+
+    async def generation(self) -> Generation:
+        """Return the generation of the stack; asks until it has been told once.
+
+        Raises:
+            StackUnavailableError: it does not say.
+        """
+        if self._generation is None:
+            try:
+                major = int(str((await self.get_json("/v1/version"))["version"]).partition(".")[0])
+            except (Failure, StackAnswerError, TimeoutError, ValueError, LookupError, TypeError):
+                raise StackUnavailableError(
+                    "The stack does not say its version, so nobody can tell which header it reads; "
+                    "check llama_stack.url and that it runs, or give llama_stack.family"
+                ) from None
+            self._generation = OGX if major >= 1 else LLAMA_STACK
+        return self._generation
+
+    async def get_json(self, path: str) -> Any:
+        """Return what the stack answers to a path; without a token.
+
+        Raises:
+            Failure: it does not answer.
+            StackAnswerError: it answers with an error.
+            TimeoutError: its answer does not end.
+        """
+        headers = {"Accept": "application/json"}
+        if self.authorization:
+            headers["Authorization"] = self.authorization
+        async with asyncio.timeout(ASK_LIMIT):
+            answer = await self.send("GET", path, headers, None)
+            try:
+                text = b"".join([part async for part in answer.parts])
+            finally:
+                await answer.close()
+        if answer.status != 200:
+            raise StackAnswerError(answer.status)
+        return json.loads(text)
+
+    async def send(
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes | AsyncIterator[bytes] | None,
+    ) -> Answer:
+        """Send a request and return the answer once it has begun.
+
+        Raises:
+            Failure: there is no answer (502), or not in time (504).
+        """
+        try:
+            with self._first_byte():
+                response = await self._session.request(
+                    method,
+                    self._url(target),
+                    headers=headers,
+                    data=io.BytesIO(body) if type(body) is bytes and len(body) > LARGE else body,
+                    # aiohttp would make one up; skipping costs, so only where it is missing
+                    skip_auto_headers=None if "Content-Type" in headers else _NO_TYPE,
+                    allow_redirects=False,
+                    proxy=self._proxy,
+                )
+        except TimeoutError as error:
+            failure = _late(error)
+            self._state = StackState(reachable=False, message=failure.message)
+            raise failure from None
+        except aiohttp.ClientError as error:
+            self._state = StackState(reachable=False, message=_NO_ANSWER)
+            _logger.warning("The stack gave no answer: %s", type(error).__name__)
+            raise Failure(
+                502,
+                "stack_unreachable",
+                _NO_ANSWER,
+                {"Retry-After": "5"},
+            ) from None
+
+        self._state = _ANSWERS
+        if response.status >= 400:
+            response.use_no_more()  # type: ignore[attr-defined]  # it is one of ours
+
+        async def close() -> None:
+            response.close()  # a connection whose body was read is back in the pool already
+
+        content = response.content
+        return Answer(response.status, response.headers, content.iter_any(), close, content)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._session.close()
+
+
+def _late(error: TimeoutError) -> Failure:
+    if isinstance(error, aiohttp.ServerTimeoutError):
+        text = "The stack took no connection in time; check that it runs and can be reached"
+        return Failure(504, "connect_timeout", text)
+    text = "The stack's answer did not begin in time; proxy.first_byte_timeout is the limit"
+    return Failure(504, "first_byte_timeout", text)

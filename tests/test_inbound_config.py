@@ -1,0 +1,109 @@
+"""What an operator writes about who may call: every slip is told with its key and its cure."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from issuer import headers
+
+from lightspeed_azure.config.inbound import ALGORITHMS, InboundConfiguration
+from lightspeed_azure.errors import InvalidConfigurationError
+from lightspeed_azure.gateway.inbound import check_exposure, make_inbound
+
+JWT: dict[str, Any] = {"kind": "jwt", "issuer": "https://sso.example.test", "audience": "llm-proxy"}
+
+
+def test_the_least_that_is_needed() -> None:
+    """A single issuer or audience needs no list; algorithms are the two that issuers use by default."""
+    config = InboundConfiguration(**JWT)
+    assert config.issuer == ("https://sso.example.test",)
+    assert config.audience == ("llm-proxy",)
+    assert config.algorithms == ("RS256", "ES256")
+    assert not {"HS256", "HS384", "HS512", "none"} & set(ALGORITHMS)
+
+
+def test_an_issuer_is_kept_letter_by_letter() -> None:
+    """Its slash, its port and its case belong to it."""
+    issuers = ["https://sts.windows.net/1/", "https://SSO.Example.test:443", "accounts.example"]
+    config = InboundConfiguration(**JWT | {"issuer": issuers, "jwks_uri": "https://a.test/keys"})
+    assert list(config.issuer) == issuers
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"kind": "oauth"}, "kind: must be jwt, api_keys or none"),
+        ({"kind": "jwt"}, "issuer: is missing"),
+        ({"kind": "jwt"}, "audience: is missing"),
+        (JWT | {"issuer": []}, "issuer: is missing"),
+        (JWT | {"issuer": 5}, "issuer: must be a list of texts"),
+        (JWT | {"issuer": ["a", 5]}, "issuer: must be text"),
+        (JWT | {"issuer": "sso.example.test"}, "issuer: is no URL.*give jwks_uri"),
+        (JWT | {"issuer": ["https://a", "urn:b"]}, r"issuer\[1\]: is no URL"),
+        (JWT | {"issuer": "http://keycloak.sso.svc/realms/a"}, "issuer: would fetch the keys over"),
+        (JWT | {"jwks_uri": "http://keycloak.sso.svc/certs"}, "jwks_uri: would fetch the keys"),
+        (JWT | {"jwks_uri": "keycloak/certs"}, "jwks_uri: is not a URL"),
+        (JWT | {"jwks_uri": "https://me:s3cret@a/certs"}, "jwks_uri: must not hold a user name"),
+        (JWT | {"algorithms": ["RS256", "HS256"]}, "algorithms: must name asymmetric"),
+        (JWT | {"algorithms": ["hs256"]}, "algorithms: must name asymmetric"),
+        (JWT | {"algorithms": ["none"]}, "algorithms: must name asymmetric"),
+        (JWT | {"algorithms": ["None"]}, "algorithms: must name asymmetric"),
+        (JWT | {"algorithms": ["RS257"]}, "algorithms: must name some of RS256"),
+        (JWT | {"algorithms": []}, "algorithms: is empty"),
+        (JWT | {"leeway": -1}, "leeway: "),
+        (JWT | {"leeway": 3600}, "leeway: "),
+        (JWT | {"leeway": "30"}, "leeway: must be a number of seconds"),
+        (JWT | {"key_cooldown": 0}, "key_cooldown: must be more than 0"),
+        (JWT | {"required_claims": ["a"]}, "required_claims: must be a map"),
+        (JWT | {"required_claims": {"a": []}}, "required_claims: has a claim without a value"),
+        (JWT | {"required_scopes": ['a"b']}, "required_scopes: must be scopes"),
+        (JWT | {"required_scopes": ["a b"]}, "required_scopes: must be scopes"),
+        (JWT | {"api_keys_file": "/keys"}, "api_keys_file: belongs to kind: api_keys"),
+        (JWT | {"allow_unauthenticated": True}, "allow_unauthenticated: belongs to kind: none"),
+        ({"kind": "api_keys"}, "api_keys_file: is missing"),
+        ({"kind": "api_keys", "api_keys_file": "/k", "audience": "a"}, "audience: belongs to kind"),
+        ({"audience": "a"}, "audience: belongs to kind: jwt"),
+        ({"kind": "none", "isuer": "a"}, "isuer: there is no such key; did you mean issuer"),
+    ],
+    ids=str,
+)
+def test_a_slip_is_told_with_its_cure(given: dict[str, Any], said: str) -> None:
+    """A key that would be ignored is a slip too: it seems to close what stays open."""
+    with pytest.raises(InvalidConfigurationError, match=said) as caught:
+        InboundConfiguration(**given)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8080/certs", "http://localhost/certs"])
+def test_plain_http_is_for_this_machine(url: str) -> None:
+    """Or for where the operator says so in words."""
+    assert InboundConfiguration(**JWT | {"jwks_uri": url}).jwks_uri == url
+    inside = "http://keycloak.sso.svc:8080/realms/a/protocol/openid-connect/certs"
+    given = JWT | {"jwks_uri": inside, "allow_insecure": True}
+    assert InboundConfiguration(**given).jwks_uri == inside
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.8.8.8"])
+def test_everybody_is_let_in_on_loopback(host: str) -> None:
+    """Without a block, whoever is on this machine may call."""
+    check_exposure(InboundConfiguration(), host)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "10.0.0.5", "proxy.example.test"])  # noqa: S104 - what is refused
+def test_everybody_elsewhere_must_be_asked_for_in_words(host: str) -> None:
+    """Whoever reaches the address could spend tokens; with JWTs or keys that is decided."""
+    with pytest.raises(InvalidConfigurationError, match="allow_unauthenticated: true"):
+        check_exposure(InboundConfiguration(), host)
+    check_exposure(InboundConfiguration(allow_unauthenticated=True), host)
+    check_exposure(InboundConfiguration(**JWT), host)
+    check_exposure(InboundConfiguration(kind="api_keys", api_keys_file=Path("/keys")), host)
+
+
+async def test_none_lets_everybody_in() -> None:
+    """With a credential or without."""
+    inbound = make_inbound(InboundConfiguration())
+    await inbound.start()
+    await inbound.admit(headers())
+    await inbound.admit(headers("Bearer x", "Basic y"))
+    assert inbound.status().ready
+    await inbound.close()
