@@ -139,7 +139,8 @@ class Forwarding:
         try:
             return await call.sent_by(send, held_answer)
         except Refused as refused:
-            return refused.answer
+            rejected: Answer = refused.answer
+            return rejected
 
     async def _send(
         self,

@@ -2,38 +2,24 @@
 
 from collections.abc import AsyncIterator, Callable
 
+from lightspeed_azure.clients.answer import Refused, may_be_refused, raise_if_refused
 from lightspeed_azure.clients.event_stream import Events
 from lightspeed_azure.clients.held_stream import HeldStream, Send
-from lightspeed_azure.clients.refusal import is_azure_refusal
 from lightspeed_azure.errors import TokenUnavailableError
 from lightspeed_azure.gateway.answer import Answer
 from lightspeed_azure.gateway.failures import Failure
 
-
-class Refused(Exception):  # noqa: N818 - it becomes an answer again
-    """An answer that says that Azure rejected the token.
-
-    Attributes:
-        answer: the answer; its body can be passed on still.
-        status_code: its HTTP status.
-    """
-
-    def __init__(self, answer: Answer, text: str) -> None:
-        super().__init__(text)
-        self.answer = answer
-        self.status_code = answer.status
+__all__ = ["Refused", "held_answer", "unless_refused"]
 
 
 async def unless_refused(answer: Answer) -> Answer:
     """Return an answer.
 
     Raises:
-        Refused: it says that Azure rejected the token.
+        Refused: it says, or may say, that the provider rejected the token.
     """
-    if answer.status in (401, 500):
-        refused = Refused(answer, await answer.text())
-        if is_azure_refusal(refused):
-            raise refused
+    if may_be_refused(answer.status):
+        raise_if_refused(answer, answer.status, await answer.text())
     return answer
 
 
