@@ -234,7 +234,9 @@ def memory(pid: int) -> int:
 
 async def streams(url: str, pid: int, seconds: float) -> int:
     """Return by how many KiB the proxy grows while streams go on."""
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+    patient = aiohttp.ClientTimeout(total=None)  # by itself it ends a stream after five minutes
+    unlimited = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=unlimited, timeout=patient) as session:
 
         async def one() -> AsyncIterator[bytes]:
             question = {**QUESTION, "stream": True}
