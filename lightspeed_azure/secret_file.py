@@ -132,7 +132,7 @@ class SecretFile:
             return known[1]
         content = raw
         if not self._binary:
-            text = raw.decode("utf-8").strip()
+            text = raw.decode("utf-8-sig").strip()
             if not text.isprintable():
                 raise ValueError("holds more than one line of text; write the value alone")
             content = text.encode()

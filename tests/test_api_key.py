@@ -113,6 +113,14 @@ def test_a_dotenv_that_cannot_be_read_is_an_error() -> None:
     assert key("openai") is None
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes")
+def test_a_dotenv_that_is_a_pipe_holds_up_nobody() -> None:
+    """Some password managers make one; opening it would wait for its other end."""
+    os.mkfifo(".env")
+    with pytest.raises(InvalidConfigurationError, match=r"\.env: is not a regular file"):
+        get_api_key("openai")
+
+
 def test_only_fields_that_are_keys_come_from_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

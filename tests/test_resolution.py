@@ -2,7 +2,7 @@
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -358,3 +358,13 @@ def test_a_class_below_is_refused() -> None:
     """The decorator belongs on the function, and says so."""
     with pytest.raises(TypeError, match="below @classmethod"):
         extensible(vars(Counter)["made"])
+
+
+def test_an_async_generator_is_refused() -> None:
+    """Resolvers would be waited for on the event loop."""
+
+    async def pieces() -> AsyncIterator[str]:
+        yield "a piece"
+
+    with pytest.raises(TypeError, match="cannot step into an async generator"):
+        extensible(pieces)

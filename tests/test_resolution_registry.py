@@ -1,5 +1,6 @@
 """Where resolvers come from: installed packages, the operator's file, run time."""
 
+import os
 import sys
 import threading
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from lightspeed_azure.resolution import (
     PASS,
     Answer,
     Question,
+    ResolverRegistry,
     aget_api_key,
     configured,
     get_api_key,
@@ -116,6 +118,60 @@ def test_a_block_configures_a_plug_in() -> None:
         assert (status.source, status.order, status.kept) == ("configuration", 3, 1)
     with standing_in(hook.registry):
         assert key() == "plain-openai"
+
+
+def test_a_block_takes_the_place_of_the_plug_in_of_its_name() -> None:
+    """Whoever asks for `safe` gets what the operator calls so, and nobody else is asked."""
+    plug_in, other = PlugIn("safe", lambda: Safe), PlugIn("other", lambda: Safe)
+    hook = Hook(plug_in, other)
+    loaded = read({"name": "safe", "use": "other", "options": {"prefix": "configured"}})
+    with standing_in(hook.registry), configured(loaded.credential_resolvers):
+        assert key() == "configured-openai"
+        assert [each.name for each in hook.registry.status()] == ["safe"]
+    assert plug_in.loads == 0
+
+
+def test_plug_ins_that_cannot_be_listed_break_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A package whose metadata is broken costs one warning."""
+    monkeypatch.setenv("OPENAI_API_KEY", "of-the-environment")
+
+    def broken() -> Any:
+        raise ValueError("no metadata")
+
+    with standing_in(ResolverRegistry(entry_points=broken)):
+        assert [key(), key()] == ["of-the-environment"] * 2
+    assert caplog.text.count("cannot be listed: ValueError") == 1
+
+
+def test_a_plug_in_whose_import_hangs_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is given up in time, and what is configured can still be changed."""
+    monkeypatch.setenv("OPENAI_API_KEY", "of-the-environment")
+    entered, let_go = threading.Event(), threading.Event()
+
+    def load() -> Any:
+        entered.set()
+        let_go.wait(20)
+        return Safe
+
+    hook = Hook(PlugIn("slow", load))
+    ended = threading.Event()
+
+    def end() -> None:
+        hook.registry.configure([])
+        with hook.registry.configured(
+            read({"name": "slow", "enabled": False}).credential_resolvers
+        ):
+            ended.set()
+
+    try:
+        with standing_in(hook.registry):
+            assert hook.at_the_deadline(key, entered) == "of-the-environment"
+            threading.Thread(target=end, daemon=True).start()
+            assert ended.wait(5)
+    finally:
+        let_go.set()
 
 
 def test_what_is_no_longer_configured_leaves_no_thread() -> None:
@@ -314,3 +370,17 @@ def test_an_application_brings_its_resolvers(tmp_path: Path, monkeypatch: Any) -
             assert key() == "of-the-app"
         assert key("nobody-else") is None
     sys.modules.pop("an_apps_safe")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
+def test_a_forked_child_makes_its_resolver_anew() -> None:
+    """The connections of the parent's would mix the answers of both."""
+    plug_in = PlugIn("safe", lambda: Safe)
+    with standing_in(Hook(plug_in).registry):
+        assert key() == "plain-openai"
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if (key("other"), plug_in.loads) == ("plain-other", 2) else 1)
+        assert os.waitpid(child, 0)[1] == 0
+    assert plug_in.loads == 1

@@ -94,6 +94,8 @@ def test_two_providers_never_share_a_secret(hook: Hook, emu: Emulators, make: Ma
         assert key("my_openai") == "of-the-first"
         with pytest.raises(CredentialResolutionError, match="key of provider my_openai already"):
             key("my-openai")
+        with pytest.raises(CredentialResolutionError, match="key of provider my_openai already"):
+            key("My_OpenAI")  # Key Vault tells no upper case from lower
 
 
 def test_a_field_that_is_no_key_never_shares_a_keys_secret(

@@ -284,6 +284,16 @@ def test_a_refused_login_is_told(hook: Hook, emu: Emulators, make: Make, tmp_pat
         assert "refuses the Kubernetes login; check role" in fault_of(hook)
 
 
+@pytest.mark.parametrize("status", [400, 404], ids=["no such role", "no such mount"])
+def test_a_login_that_leads_nowhere_is_told(
+    hook: Hook, emu: Emulators, make: Make, tmp_path: Path, status: int
+) -> None:
+    """Vault has other statuses than 403 for a role, or a mount, that is not there."""
+    emu.vault.fault(Fault.status(status), on="login")
+    with hook.registered(make(**kubernetes(emu, tmp_path)), on_error="fail"):
+        assert "refuses the Kubernetes login; check role, mount" in fault_of(hook)
+
+
 def test_a_stranger_in_vaults_place_gets_no_token(hook: Hook, emu: Emulators, make: Make) -> None:
     """A certificate that is not trusted ends it before anything is sent."""
     emu.vault.write("openai", openai_api_key="of-vault")

@@ -34,6 +34,12 @@ def test_a_secret_is_trimmed(file: Path) -> None:
     assert value(SecretFile(file)) == CANARY
 
 
+def test_the_mark_that_windows_editors_write_is_no_part_of_a_secret(file: Path) -> None:
+    """A byte order mark in front is left out, and Windows' line end."""
+    file.write_bytes(b"\xef\xbb\xbf" + CANARY.encode() + b"\r\n")
+    assert value(SecretFile(file)) == CANARY
+
+
 def test_a_directory_means_the_file_of_the_known_name(file: Path) -> None:
     """Kubernetes mounts a Secret as a directory; the default name of the file is documented."""
     assert value(SecretFile(file.parent)) == CANARY

@@ -103,11 +103,12 @@ def _headers(
     name = (stack.family or LLAMA_STACK).header
     try:
         found = keys_for(stack, credentials, model)
-        if found:
+        provider = _provider(stack, model)
+        identity = None if provider is None else manager.find_identity(provider)
+        if found and found[1].replace(identity):
             return {name: header_of(found[1])}, found[0], None
     except LightspeedAzureError as error:
         return {}, "", ill(INFERENCE, f"our key: {error}", "See the key above")
-    provider = _provider(stack, model)
     if provider is None:
         what = f"{model} is not served by an Azure provider, so no token is sent"
         return {}, "", look(INFERENCE, what)

@@ -112,10 +112,10 @@ class Calls:
             return Call(data)
         is_response = _ends_in(path, ("/v1/responses",))
         has_tools = is_response and _has_tools_of_the_stack(body)
-        keys = self._keys_of(credentials, provider)
-        if keys is not None:
-            return (KeyedToolCall if has_tools else KeyedCall)(data, keys)
         identity = manager.find_identity(provider.provider_id) if provider.is_azure else None
+        keys = self._keys_of(credentials, provider)
+        if keys is not None and keys.replace(identity):
+            return (KeyedToolCall if has_tools else KeyedCall)(data, keys)
         if identity is None:
             return Call(data)
         base_url = provider.base_url or manager.azure_base_url

@@ -5,6 +5,8 @@ others who read the file. Nothing is put into the process's environment, and `${
 """
 
 import io
+import os
+import stat
 import threading
 from pathlib import Path
 
@@ -58,7 +60,9 @@ class DotenvFile:
 
     def _read(self) -> tuple[bytes, str]:
         try:
-            with self.path.open("rb") as file:
+            with open(self.path, "rb", opener=_without_waiting) as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    return b"", "is not a regular file; write one, or remove it"
                 content = file.read(_LARGEST + 1)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return b"", ""
@@ -67,6 +71,11 @@ class DotenvFile:
         if len(content) > _LARGEST:
             return b"", "is larger than 1 MiB; name there only what belongs into the environment"
         return content, ""
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a pipe without waiting for its other end."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _parsed(content: bytes) -> dict[str, SecretStr] | None:

@@ -4,6 +4,7 @@ import functools
 import importlib
 import importlib.metadata
 import inspect
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -13,6 +14,8 @@ from lightspeed_azure.config.credential_resolver import (
     CredentialResolverConfiguration,
 )
 from lightspeed_azure.errors import InvalidConfigurationError
+
+_LOG = logging.getLogger("lightspeed_azure.resolution")
 
 GROUP = "lightspeed_azure.credential_resolvers"
 """The entry point group in which a package names its resolvers; installed means registered."""
@@ -39,6 +42,15 @@ class EntryPoint(Protocol):
 def installed() -> Iterable[EntryPoint]:
     """Return the resolvers that installed packages name; reads their metadata, imports none."""
     return importlib.metadata.entry_points(group=GROUP)
+
+
+def by_name(entry_points: Callable[[], Iterable[EntryPoint]]) -> dict[str, EntryPoint]:
+    """Return the plug-ins by name; none, and a warning, where they cannot be listed."""
+    try:
+        return {each.name: each for each in entry_points()}
+    except Exception as error:  # noqa: BLE001 - a broken package must break no look-up
+        _LOG.warning("Installed credential resolvers cannot be listed: %s", type(error).__name__)
+        return {}
 
 
 def loader(

@@ -120,6 +120,8 @@ def extensible(function: Any = None, /, *, name: str = "", check: Check | None =
 def _extended(function: Any, *, name: str, check: Check | None) -> Any:
     if isinstance(function, classmethod | staticmethod) or not callable(function):
         raise TypeError("@extensible belongs below @classmethod and @staticmethod, on the function")
+    if inspect.isasyncgenfunction(function):
+        raise TypeError("@extensible cannot step into an async generator; decorate what it awaits")
     point = Point(name_of(function, name), function, check=check)
     if is_async(function):
 

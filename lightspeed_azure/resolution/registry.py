@@ -64,7 +64,7 @@ class ResolverRegistry:
         if self._found is None:
             with self._lock:
                 if self._found is None:
-                    found = {each.name: each for each in self._entry_points()}
+                    found = factories.by_name(self._entry_points)
                     self._plug_ins = self._of_plug_ins(found)
                     self._found = found
         return self
@@ -195,7 +195,7 @@ class ResolverRegistry:
         blocks: tuple[CredentialResolverConfiguration, ...] = (),
     ) -> list[Registration]:
         """Return the plug-ins that no block speaks of, in the order of their names."""
-        named = {block.kind for block in blocks}
+        named = {name for block in blocks for name in (block.kind, block.name)}
         return [
             Registration(
                 Settings(name=name, source="entry point"),

@@ -31,12 +31,14 @@ class Runner:
         self._name = name
         self._load = load
         self._with = with_
-        self._steps: dict[str, Callable[..., Any]] | None = None
+        self._steps: dict[str, Callable[..., Any]] | None
         self.reset()
 
     def reset(self) -> None:
-        """Begin with no threads."""
-        self._lock = threading.Lock()  # guards the loop and loading
+        """Begin with no threads, and load the resolver anew: its connections are the parent's."""
+        self._steps = None
+        self._lock = threading.Lock()  # guards the loop
+        self._loading = threading.Lock()  # may be held for ever, by an import that hangs
         self._workers = Workers(f"lightspeed-azure-{self._name}", self._with.launch)
         self._loop: LoopThread | None = None
         self._stuck: list[LoopThread] = []
@@ -46,6 +48,11 @@ class Runner:
         """How many threads and event loops did not come back."""
         stuck = [*self._stuck, self._loop]
         return self._workers.hanging + sum(loop is not None and loop.stuck for loop in stuck)
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether it is known which steps the resolver has."""
+        return self._steps is not None
 
     def has(self, step: str) -> bool:
         """Return whether the resolver has this step, as far as is known before it is loaded."""
@@ -110,7 +117,7 @@ class Runner:
     ) -> None:
         """Run one step on this thread, loading the resolver before."""
         try:
-            with self._lock:
+            with self._loading:
                 if self._steps is None:
                     context.run(lambda: self.adopt(self._load()))
             assert self._steps is not None  # noqa: S101 - for the type checker

@@ -63,7 +63,7 @@ class KeyVaultResolver:
         """
         check_names(question)
         name = self.secret_name(question)
-        self._places.claim(name, question)
+        self._places.claim(name.lower(), question)  # Key Vault tells no case apart
         version = self._options.versions.get(name, "")
         value = self._ready().read(name, version, timeout=question.timeout or 5.0)
         return PASS if value is None else Answer(value.get_secret_value().strip("\r\n"))

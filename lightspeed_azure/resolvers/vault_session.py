@@ -143,8 +143,10 @@ class VaultSession:
             return self._looked_up(client, self._options.token or self._read_file(), now)
         client.token = None
         jwt = self._read_file()
+        from hvac import exceptions  # noqa: PLC0415 - 0.3 s
+
         try:
-            with _explained():
+            with _explained(), _refusing(exceptions.InvalidPath, exceptions.InvalidRequest):
                 answer = client.auth.kubernetes.login(
                     role=kubernetes.role,
                     jwt=jwt.get_secret_value(),
@@ -183,6 +185,18 @@ class VaultSession:
     def _read_file(self) -> SecretStr:
         assert self._file is not None  # noqa: S101 - for the type checker
         return self._file.read()
+
+
+@contextlib.contextmanager
+def _refusing(*kinds: type[Exception]) -> Iterator[None]:
+    """Turn what a login is answered with for a mount or a role that is not there into a refusal."""
+    try:
+        yield
+    except kinds:
+        pass
+    else:
+        return
+    raise Refused("Vault refuses the login")
 
 
 def _of_auth(answer: Any, now: float) -> _Token:

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from lightspeed_azure.errors import InvalidConfigurationError, KeyUnavailableError
+from lightspeed_azure.identity import Identity
 from lightspeed_azure.provider_data import ProviderData
 from lightspeed_azure.sources.key_source import KeySource
 
@@ -39,6 +40,16 @@ class ProviderKeys:
         self._fields = fields
         self._base_url = base_url
         self._alias = alias
+
+    def replace(self, identity: Identity | None) -> bool:
+        """Return whether the provider's requests carry these, and not the identity's token.
+
+        Args:
+            identity: the one that would serve the provider; one that names it wins.
+        """
+        if identity is None:
+            return True
+        return "azure_api_key" in self._fields and identity.provider_id != self.provider_id
 
     async def data(self, given: Collection[str] = ()) -> dict[str, Any]:
         """Return the fields as they are now.

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import threading
 import time
 from collections.abc import Callable
 
@@ -36,8 +37,9 @@ class EntraKey(KeySource):
     ) -> None:
         super().__init__(credential, monotonic)
         self._manager = manager
-        self._own: tuple[AzureEntraIdConfiguration, TokenCache] | None = None
-        self._cache: TokenCache | None = None
+        self._lock = threading.Lock()  # guards the next two
+        self._own: dict[str | None, tuple[AzureEntraIdConfiguration, TokenCache]] = {}
+        self._gave: dict[str, TokenCache] = {}  # by provider
 
     async def get(self, provider_id: str, field: str) -> SecretStr | None:
         """Return a valid token; waits only where none is at hand.
@@ -46,12 +48,12 @@ class EntraKey(KeySource):
             TokenError: none can be had.
         """
         del field
-        self._cache = self._of(provider_id)
-        if self._cache is None:
+        cache = self._of(provider_id)
+        if cache is None:
             self.aging.note("no azure_entra_id identity is configured")
             return None
         try:
-            token = await self._cache.aget()
+            token = await cache.aget()
         except TokenError as error:
             self.aging.note(error.message, told=True)
             raise
@@ -60,29 +62,42 @@ class EntraKey(KeySource):
 
     def refused(self, key: SecretStr) -> None:
         """Let the next token be another."""
-        if self._cache is not None:
-            self._cache.invalidate(key)
+        with self._lock:
+            caches = set(self._gave.values())
+        for cache in caches:  # each drops its own alone
+            cache.invalidate(key)
 
     def close(self) -> None:
-        """Stop the renewal of a token of its own."""
-        own, self._own = self._own, None
-        if own is not None:
-            own[1].close()
+        """Stop the renewal of tokens of its own."""
+        with self._lock:
+            own, self._own = self._own, {}
+        for _, cache in own.values():
+            cache.close()
 
     def _of(self, provider_id: str) -> TokenCache | None:
         wanted = self.credential.source.entra
         identity = self._identity(wanted.identity if wanted else None, provider_id)
         if identity is None or wanted is None:
             return None
-        if wanted.scope is None or wanted.scope == identity.config.scope:
-            return identity.cache
-        config = identity.config.model_copy(update={"scope": wanted.scope, "prefetch": False})
-        if self._own is None or self._own[0] != config:
-            self.close()
-            source = credential_source(config)
-            cache = TokenCache(source, name=self.credential.name, deadline=config.deadline)
-            self._own = config, cache
-        return self._own[1]
+        cache = identity.cache
+        with self._lock:
+            if wanted.scope not in (None, identity.config.scope):
+                cache = self._own_of(identity, wanted.scope)
+            self._gave[provider_id] = cache
+        return cache
+
+    def _own_of(self, identity: Identity, scope: str | None) -> TokenCache:
+        """Return the cache of an identity's tokens for this scope; of each identity one."""
+        config = identity.config.model_copy(update={"scope": scope, "prefetch": False})
+        known = self._own.get(identity.provider_id)
+        if known is not None and known[0] == config:
+            return known[1]
+        source = credential_source(config)
+        cache = TokenCache(source, name=self.credential.name, deadline=config.deadline)
+        self._own[identity.provider_id] = config, cache
+        if known is not None:
+            known[1].close()
+        return cache
 
     def _identity(self, name: str | None, provider_id: str) -> Identity | None:
         manager = self._manager()
