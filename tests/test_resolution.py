@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from resolving import Hook, hook_fixture
 
 from lightspeed_azure import extensible, get_api_key, resolve_credential
-from lightspeed_azure.errors import InvalidConfigurationError
+from lightspeed_azure.errors import CredentialResolutionError, InvalidConfigurationError
 from lightspeed_azure.resolution import (
     PASS,
     Answer,
@@ -231,6 +231,23 @@ def test_arguments_that_cannot_be_compared_work(hook: Hook) -> None:
     with hook.registered(answer, on=[size], ttl=60):
         assert (size([1]), size([1, 2]), size([1])) == (101, 102, 101)
     assert len(calls) == 3
+
+
+def test_who_asks_one_resolver_does_not_depend_on_another(hook: Hook) -> None:
+    """Neither one that fails nor one that would replace the answer is asked, before or after."""
+
+    class Other:
+        def after(self, _: Question, __: Outcome) -> object:
+            raise RuntimeError("down")
+
+    with (
+        hook.registered(lambda _: Answer("one"), name="one"),
+        hook.registered(Other(), name="other", on_error="fail"),
+    ):
+        ask = ("openai", "openai_api_key")
+        assert value(resolve_credential(*ask, resolver="one")) == "one"
+        with pytest.raises(CredentialResolutionError, match="other"):
+            resolve_credential(*ask)
 
 
 async def test_one_resolver_can_be_asked_alone(hook: Hook) -> None:

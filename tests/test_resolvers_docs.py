@@ -8,8 +8,11 @@ import pytest
 from resolving import Hook, hook_fixture
 
 from lightspeed_azure.config import load_configuration
-from lightspeed_azure.config.credential_resolver import BUILT_IN, CredentialResolverConfiguration
-from lightspeed_azure.resolution.factories import GROUP
+from lightspeed_azure.config.credential_resolver import (
+    BUILT_IN,
+    GROUP,
+    CredentialResolverConfiguration,
+)
 
 __all__ = ["hook_fixture"]
 

@@ -19,11 +19,13 @@ from lightspeed_azure.check.configuration import (
 from lightspeed_azure.check.credentials import of_credentials, of_fields
 from lightspeed_azure.check.finding import Finding, State, as_data, ill, look, well
 from lightspeed_azure.check.inference import INFERENCE, of_library, of_service
+from lightspeed_azure.check.resolvers import of_resolvers
 from lightspeed_azure.check.stack import STACK, StackService
 from lightspeed_azure.check.token import of_token
 from lightspeed_azure.config import Configuration, LlamaStackConfiguration, load_configuration
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.manager import AzureEntraIDManager
+from lightspeed_azure.resolution import configured
 from lightspeed_azure.sources import ProviderCredentials
 
 __all__ = ["Finding", "State", "as_data", "examine", "unreadable"]
@@ -55,11 +57,12 @@ def examine(
     yield from of_identities(loaded)
     yield from of_run_yaml(loaded, run_yaml)
     known = endpoints_known(loaded, run_yaml)
-    manager = AzureEntraIDManager.isolated(list(loaded.azure_entra_id) or None)
-    try:
-        yield from _remote(loaded, manager, inference, working, known)
-    finally:
-        manager.close()
+    with configured(loaded.credential_resolvers, loaded.azure_entra_id):
+        manager = AzureEntraIDManager.isolated(list(loaded.azure_entra_id) or None)
+        try:
+            yield from _remote(loaded, manager, inference, working, known)
+        finally:
+            manager.close()
 
 
 def _remote(
@@ -97,7 +100,8 @@ def _remote(
             yield from list(of_authority(identity.config))
             yield from list(of_token(identity, endpoint))
     with working("Looking up keys"):
-        yield from list(of_credentials(config, manager))
+        yield from list(of_credentials(config, manager, service))
+        yield from list(of_resolvers())
     yield from about_stack
     if service:
         yield from of_fields(service, credentials)

@@ -7,6 +7,7 @@ from lightspeed_azure.check.finding import Finding, ill, look, well
 from lightspeed_azure.check.stack import StackService
 from lightspeed_azure.clients.generation import LLAMA_STACK
 from lightspeed_azure.config import Configuration, ProviderCredential
+from lightspeed_azure.config.provider_fields import key_field
 from lightspeed_azure.errors import LightspeedAzureError, TokenError
 from lightspeed_azure.manager import AzureEntraIDManager
 from lightspeed_azure.provider_data import encode
@@ -25,21 +26,52 @@ _WHERE = {
 }
 
 
-def of_credentials(config: Configuration, manager: AzureEntraIDManager) -> Iterator[Finding]:
-    """Yield whether each source has a value now; a resolver and Google are asked for one."""
+def of_credentials(
+    config: Configuration, manager: AzureEntraIDManager, stack: StackService | None
+) -> Iterator[Finding]:
+    """Yield whether each source has a value now; a resolver and Google are asked for one.
+
+    Args:
+        config: the service's; its resolvers are registered.
+        manager: whose tokens are asked for.
+        stack: as examined, which knows the providers' types; None in library mode.
+    """
     for entry in config.provider_credentials:
         question = f"{KEY} ({entry.name})"
-        yield asyncio.run(_of_source(entry, question, manager))
+        asked = [(entry.provider_id or "", entry.field or "")]
+        if entry.source.kind == "plugin":  # a resolver is asked for a provider by name
+            asked = _asked_for(entry, stack)
+        if not asked:
+            found = f"resolver {entry.source.plugin} was not asked: the type of the provider, and "
+            found += "so the field, is not known here"
+            yield look(question, found, "Add field, or check again while the stack runs")
+        for provider_id, field in asked:
+            yield asyncio.run(_of_source(entry, question, manager, provider_id, field))
+
+
+def _asked_for(entry: ProviderCredential, stack: StackService | None) -> list[tuple[str, str]]:
+    """Return for which providers and fields a resolver will be asked; none where nobody can say."""
+    providers = stack.providers if stack else {}
+    names = [entry.provider_id] if entry.provider_id else []
+    names = names or [name for name, kind in providers.items() if kind == entry.provider_type]
+    family = _family(stack) if stack else LLAMA_STACK.family
+    fields = ((name, entry.provider_type or providers.get(name, "")) for name in names)
+    found = ((name, entry.field or key_field(kind, family)) for name, kind in fields)
+    return [(name, field) for name, field in found if field]
 
 
 async def _of_source(
-    entry: ProviderCredential, question: str, manager: AzureEntraIDManager
+    entry: ProviderCredential,
+    question: str,
+    manager: AzureEntraIDManager,
+    provider_id: str,
+    field: str,
 ) -> Finding:
     where = _WHERE[entry.source.kind].format(entry.source)
     credentials = ProviderCredentials([entry], manager=lambda: manager)
     (source,) = credentials.sources
     try:
-        value = await source.get(entry.provider_id or "", entry.field or "")
+        value = await source.get(provider_id, field)
     except TokenError as error:
         return ill(question, f"{where}: {error.message}", error.cure or "Look into its service")
     except LightspeedAzureError as error:

@@ -1,14 +1,15 @@
 """The `credential_resolvers:` block: who answers for keys, in which order, within which limits."""
 
+import importlib.metadata
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StrictBool
 
 from lightspeed_azure.config.block import Block
 from lightspeed_azure.config.key_vault import KeyVaultConfiguration
-from lightspeed_azure.config.problems import LocatedConfigurationError, Problem
+from lightspeed_azure.config.problems import LocatedConfigurationError, Problem, closest
 from lightspeed_azure.config.unshown import Unshown, unshown
 from lightspeed_azure.config.values import boolean, plain_text, seconds
 from lightspeed_azure.config.vault import VaultConfiguration
@@ -21,6 +22,9 @@ BUILT_IN: Mapping[str, type[Block]] = {
 
 _KEEPS = 60.0
 """Seconds for which an answer of our own resolvers is given again, where nothing else is said."""
+
+GROUP = "lightspeed_azure.credential_resolvers"
+"""The entry point group in which a package names its resolvers; installed means registered."""
 
 type OnError = Literal["fallback", "fail"]
 
@@ -131,6 +135,38 @@ class CredentialResolverConfiguration(Block):
         if self.ttl is not None:
             return self.ttl
         return _KEEPS if self.kind in BUILT_IN else 0.0
+
+
+def installed_names() -> frozenset[str]:
+    """Return the names of the resolvers that installed packages bring; reads their metadata alone."""
+    try:
+        return frozenset(point.name for point in importlib.metadata.entry_points(group=GROUP))
+    except Exception:  # noqa: BLE001 - a broken package is told where resolvers are looked up
+        return frozenset()
+
+
+def check_kind(block: CredentialResolverConfiguration) -> Iterator[Problem]:
+    """Yield that there is no resolver of the block's kind; a class is not imported for that."""
+    kind = block.kind
+    if not block.enabled or kind in BUILT_IN or ":" in kind:
+        return
+    known = {*BUILT_IN, *installed_names()}
+    if kind not in known:
+        text = f"there is no resolver {kind}; write one of {', '.join(sorted(known))}, or "
+        yield Problem(("use" if block.use else "name",), text + 'use: "package.module:Class"')
+
+
+def check_plugin(name: str, blocks: Sequence[CredentialResolverConfiguration]) -> Iterator[Problem]:
+    """Yield that a source names no resolver: a slip, or one that is off.
+
+    Another name may be that of one that the program registers.
+    """
+    off = {block.name for block in blocks if not block.enabled}
+    known = {block.name for block in blocks} | installed_names()
+    if name in off:
+        yield Problem((), "is a resolver that is switched off; remove its enabled: false")
+    elif name not in known and (nearest := closest(name, known)):
+        yield Problem((), f"there is no resolver {name}; did you mean {nearest}?")
 
 
 def _kind(data: Mapping[str, Any]) -> str:

@@ -4,7 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lightspeed_azure.config.block import Block
-from lightspeed_azure.config.credential_resolver import CredentialResolverConfiguration
+from lightspeed_azure.config.credential_resolver import (
+    CredentialResolverConfiguration,
+    check_kind,
+    check_plugin,
+)
 from lightspeed_azure.config.credential_shapes import flattened, items_of
 from lightspeed_azure.config.entra_id import KINDS, AzureEntraIdConfiguration
 from lightspeed_azure.config.environment import UnsetVariableError, expand
@@ -68,7 +72,8 @@ class Reader:
         if data.get("llama_stack") is not None:
             stack = self._block(LlamaStackConfiguration, data["llama_stack"], ("llama_stack",))
         resolvers = tuple(self._resolvers(data))
-        credentials = tuple(self._credentials(data.get("provider_credentials"), identities))
+        entries = data.get("provider_credentials")
+        credentials = tuple(self._credentials(entries, identities, resolvers))
         proxy = None
         if data.get("proxy") is not None:
             proxy = self._block(ProxyConfiguration, data["proxy"], ("proxy",))
@@ -93,10 +98,17 @@ class Reader:
                 self._problems.append(Problem((name, index, "name"), text))
             elif block:
                 seen.add(block.name)
+                if self._written:
+                    self._problems += [
+                        Problem((name, index, *each.key), each.text) for each in check_kind(block)
+                    ]
                 yield block
 
     def _credentials(
-        self, block: Any, identities: Sequence[AzureEntraIdConfiguration]
+        self,
+        block: Any,
+        identities: Sequence[AzureEntraIdConfiguration],
+        resolvers: Sequence[CredentialResolverConfiguration],
     ) -> Iterator[ProviderCredential]:
         """Yield what fills the fields of other providers, one field each."""
         seen: set[tuple[str | None, ...]] = set()
@@ -114,6 +126,10 @@ class Reader:
                 text = "fills a field that an entry above fills already; keep one of them"
                 found = [] if which not in seen else [Problem(key, text)]
                 found += check_against(one, identities, key)
+                if self._written and one.source.plugin:
+                    at = (*key, "source", "plugin")
+                    slips = check_plugin(one.source.plugin, resolvers)
+                    found += [Problem(at, slip.text) for slip in slips]
                 seen.add(which)
                 self._problems += found
                 yield one

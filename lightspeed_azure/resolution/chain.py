@@ -38,14 +38,14 @@ def steps(
         chain: the resolvers, in their order.
         question: what was asked.
         check: of the function's result.
-        only: the name of the one resolver to ask before the function; None: all.
+        only: the name of the one resolver to ask, before the function and after it; None: all.
     """
     asked = [each for each in chain if only in (None, each.settings.name)]
     outcome, question = yield from _before(asked, question, check)
     if outcome is None:
         outcome = yield Run(question)
         assert outcome is not None  # noqa: S101 - for the type checker
-    for each in reversed(chain):
+    for each in reversed(asked):
         said = yield from each.after(question, outcome, check)
         outcome = _instead(said, each, question) or outcome
     return outcome

@@ -11,14 +11,12 @@ from typing import Any, Protocol
 from lightspeed_azure.config import AzureEntraIdConfiguration
 from lightspeed_azure.config.credential_resolver import (
     BUILT_IN,
+    GROUP,
     CredentialResolverConfiguration,
 )
 from lightspeed_azure.errors import InvalidConfigurationError
 
 _LOG = logging.getLogger("lightspeed_azure.resolution")
-
-GROUP = "lightspeed_azure.credential_resolvers"
-"""The entry point group in which a package names its resolvers; installed means registered."""
 
 _OURS = {
     "keyvault": "lightspeed_azure.resolvers.key_vault:KeyVaultResolver",

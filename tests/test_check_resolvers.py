@@ -1,0 +1,150 @@
+"""`lightspeed-azure check` and the file's reader, about resolvers: what is wrong is said at once."""
+
+import logging
+from pathlib import Path
+
+import pytest
+from check_support import check, run
+from resolving import Hook, hook_fixture
+
+from lightspeed_azure import AzureEntraIDManager
+from lightspeed_azure.check.credentials import of_credentials
+from lightspeed_azure.check.stack import StackService
+from lightspeed_azure.config import (
+    LlamaStackConfiguration,
+    configuration_from_mapping,
+    load_configuration,
+)
+from lightspeed_azure.demo.processes import free_port
+from lightspeed_azure.errors import InvalidConfigurationError
+from lightspeed_azure.resolution import configured, status
+
+__all__ = ["hook_fixture"]
+
+SECRET = "sk-of-the-safe-and-of-nobody-else"
+
+MODULE = f"""
+from lightspeed_azure.resolution import PASS, Answer
+class Safe:
+    def before(self, question):
+        return Answer("{SECRET}") if question.field == "vllm_api_token" else PASS
+class Broken:
+    def before(self, question):
+        raise RuntimeError("{SECRET}")
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    """Write a file for a stack that does not run."""
+    file = folder / "lightspeed-stack.yaml"
+    file.write_text(f"llama_stack:\n  url: http://127.0.0.1:{free_port()}\n{text}")
+    return file
+
+
+@pytest.fixture(autouse=True)
+def module(hook: Hook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module with resolvers can be imported, and nothing is left registered."""
+    del hook
+    (tmp_path / "resolvers_of_check.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+def test_a_resolver_is_asked_and_its_state_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Keys that it has are well; one that fails has a cross; nothing shows a key."""
+    caplog.set_level(logging.DEBUG)
+    file = written(
+        tmp_path,
+        """\
+credential_resolvers:
+  - {name: safe, use: "resolvers_of_check:Safe"}
+  - {name: broken, use: "resolvers_of_check:Broken"}
+  - {name: idle, use: "resolvers_of_check:Missing"}
+provider_credentials:
+  - {provider_id: rhoai, field: vllm_api_token, source: {plugin: safe}}
+  - {provider_id: rhelai, field: vllm_api_token, source: {plugin: broken}}
+  - {provider_id: unknown, source: {plugin: safe}}
+  - {provider_id: late, field: vllm_api_token, source: {plugin: registered-at-run-time}}
+""",
+    )
+    code, findings = check(file)
+    found = {name: (each[0]["state"], each[0]["found"]) for name, each in findings.items()}
+    assert code == 1
+    assert found["key (rhoai.vllm_api_token)"] == ("well", "resolver safe")
+    assert found["key (rhelai.vllm_api_token)"][0] == "ill"
+    assert found["key (unknown.key)"] == (
+        "look",
+        "resolver safe was not asked: the type of the provider, and so the field, is not known here",
+    )
+    assert "there is no credential resolver 'registered-at-run" in str(
+        found["key (late.vllm_api_token)"]
+    )
+    assert found["resolver (safe)"] == ("well", "answers; asked 1 times")
+    assert found["resolver (broken)"][0] == "ill"
+    assert "raised RuntimeError" in found["resolver (broken)"][1]
+    assert found["resolver (idle)"][0] == "look"
+    shown = run("check", "--config", str(file))
+    assert SECRET not in f"{findings} {shown.output} {caplog.text}"
+    assert status() == ()
+
+
+def test_the_stack_says_which_field_a_resolver_is_asked_for() -> None:
+    """Of each provider of a type, and of one whose entry names no field."""
+    config = configuration_from_mapping(
+        {
+            "credential_resolvers": [{"name": "safe", "use": "resolvers_of_check:Safe"}],
+            "provider_credentials": [
+                {"provider_id": "rhoai", "source": {"plugin": "safe"}},
+                {"provider_type": "vllm", "source": {"plugin": "safe"}},
+            ],
+        },
+        environ={},
+    )
+    stack = StackService(LlamaStackConfiguration(url="http://127.0.0.1:1"))
+    stack.providers = {"rhoai": "remote::vllm", "rhelai": "remote::vllm", "o": "remote::openai"}
+    manager = AzureEntraIDManager.isolated()
+    with configured(config.credential_resolvers):
+        found = list(of_credentials(config, manager, stack))
+    assert [each.state for each in found] == ["well"] * 3
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            "credential_resolvers:\n  - name: valut\n",
+            (
+                ":4: credential_resolvers[0].name: there is no resolver valut; write one of keyvault, "
+                'vault, or use: "package.module:Class"'
+            ),
+        ),
+        (
+            "credential_resolvers:\n  - name: mine\n    use: secret-store\n",
+            ":5: credential_resolvers[0].use: there is no resolver secret-store; ",
+        ),
+        (
+            (
+                'credential_resolvers:\n  - {name: safe, use: "a.b:C"}\n'
+                "provider_credentials:\n  - provider_id: rhoai\n    source:\n      plugin: saef\n"
+            ),
+            "provider_credentials[0].source.plugin: there is no resolver saef; did you mean safe?",
+        ),
+        (
+            (
+                'credential_resolvers:\n  - {name: safe, use: "a.b:C", enabled: false}\n'
+                "provider_credentials:\n  - provider_id: rhoai\n    source:\n      plugin: safe\n"
+            ),
+            "source.plugin: is a resolver that is switched off; remove its enabled: false",
+        ),
+    ],
+)
+def test_a_resolver_that_is_not_there_is_told_by_the_file(
+    tmp_path: Path, text: str, problem: str
+) -> None:
+    """With its line, before anything starts; `check` says the same, with exit code 2."""
+    file = written(tmp_path, text)
+    with pytest.raises(InvalidConfigurationError) as caught:
+        load_configuration(file, environ={})
+    assert problem in str(caught.value)
+    assert check(file)[0] == 2
