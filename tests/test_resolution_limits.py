@@ -114,6 +114,20 @@ def test_a_kept_answer_stands_in_while_the_resolver_fails(
             assert key() is None
 
 
+def test_what_is_asked_each_time_may_stand_in_too(hook: Hook, vault: Vault) -> None:
+    """Without a `ttl` an answer is kept for failures alone, where the operator says so."""
+    with hook.registered(vault, stale_if_error=600, failures=9):
+        assert [key(), key()] == ["openai-1", "openai-2"]
+        vault.error = RuntimeError("down")
+        assert key() == "openai-2"
+        hook.scheduler.advance(601)
+        assert key() is None
+        vault.error, vault.answer = None, Answer("not-to-be-kept", ttl=0)
+        assert key() == "not-to-be-kept"
+        vault.error = RuntimeError("down")
+        assert key() is None
+
+
 def test_a_value_that_is_no_key_does_not_replace_a_good_one(hook: Hook, vault: Vault) -> None:
     """The good one stays in use, as a rotated file's does."""
     with hook.registered(vault, ttl=1):

@@ -4,7 +4,12 @@ import asyncio
 
 import pytest
 
-from lightspeed_azure.clients.stack_catalog import Listing, Provider, StackCatalog
+from lightspeed_azure.clients.stack_catalog import (
+    BELIEVED_FOR,
+    Listing,
+    Provider,
+    StackCatalog,
+)
 from lightspeed_azure.errors import StackUnavailableError
 
 LISTING = Listing(
@@ -118,3 +123,26 @@ async def test_a_stack_that_never_answers_is_given_up(monkeypatch: pytest.Monkey
 
     with pytest.raises(StackUnavailableError, match="did not say within"):
         await StackCatalog(never).provider_of("azure/gpt-4o")
+
+
+async def test_a_model_that_moves_takes_no_key_to_its_new_provider() -> None:
+    """The stack is asked again after a while; where it does not answer, what it said before counts."""
+    stack = Stack()
+    catalog = stack.catalog()
+    for wanted in ("azureml", "my-aoai"):
+        for _ in range(3):
+            found = await catalog.provider_of("azureml/phi")
+            assert found is not None
+            assert found.provider_id == wanted
+        stack.listing = Listing({"azureml/phi": "my-aoai"}, LISTING.providers)
+        stack.now += BELIEVED_FOR
+    assert stack.asked == 2
+
+    async def broken() -> Listing:
+        stack.asked += 1
+        raise StackUnavailableError("down")
+
+    catalog._ask = broken  # noqa: SLF001 - the stack goes down
+    assert await catalog.provider_of("azureml/phi") == LISTING.providers["my-aoai"]
+    assert await catalog.provider_of("azureml/phi") == LISTING.providers["my-aoai"]
+    assert stack.asked == 3

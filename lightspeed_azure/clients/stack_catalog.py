@@ -15,6 +15,9 @@ AZURE_PROVIDER_TYPE = "remote::azure"
 ASK_AGAIN_AFTER = 1.0
 """Seconds between two questions to the stack about a model that it did not know."""
 
+BELIEVED_FOR = 60.0
+"""Seconds after which the stack is asked again: a model may have moved to another provider."""
+
 ANSWER_LIMIT = 10.0
 """Seconds that the stack may take to say what it serves."""
 
@@ -84,7 +87,7 @@ class StackCatalog:
         self._learned = learned
         self._monotonic = monotonic
         self._listing: Listing | None = None
-        self._asked_at = 0.0
+        self._asked_at = self._believed_until = 0.0
         self._lock = asyncio.Lock()
         self._failure: Exception | None = None
 
@@ -95,7 +98,7 @@ class StackCatalog:
             StackUnavailableError: the stack does not answer, or not in time.
             Exception: the client's own error, when the stack refuses to say.
         """
-        listing = self._listing or await self._refreshed(None)
+        listing = await self._believed()
         known, provider_id = _provider_id(listing, model)
         if not known:
             listing = await self._refreshed(listing)
@@ -104,8 +107,21 @@ class StackCatalog:
 
     async def azure_providers(self) -> tuple[Provider, ...]:
         """Return the stack's Azure providers, in the order of its configuration."""
-        listing = self._listing or await self._refreshed(None)
+        listing = await self._believed()
         return listing.azure_providers
+
+    async def _believed(self) -> Listing:
+        """Return what the stack said lately; what it said before while it does not answer."""
+        listing = self._listing
+        if listing is None:
+            return await self._refreshed(None)
+        if self._monotonic() < self._believed_until:
+            return listing
+        try:
+            return await self._refreshed(listing)
+        except Exception:  # noqa: BLE001 - the request itself tells what is wrong with the stack
+            self._believed_until = self._monotonic() + BELIEVED_FOR
+            return listing
 
     async def _refreshed(self, seen: Listing | None) -> Listing:
         failure = self._failure
@@ -132,6 +148,7 @@ class StackCatalog:
                 raise
             self._learned(listing)
             self._listing, self._asked_at = listing, self._monotonic()
+            self._believed_until = self._asked_at + BELIEVED_FOR
             _logger.debug(
                 "The stack serves Azure through %s",
                 [each.provider_id for each in listing.azure_providers],

@@ -28,9 +28,11 @@ class Answers:
         ttl: seconds for which an answer is fresh; 0 keeps none.
         stale_if_error: seconds after that for which it stands in while the resolver fails
             (as RFC 5861, section 4, names it).
+        keep_all: whether an answer that is never fresh is kept for that alone.
     """
 
-    def __init__(self, *, ttl: float, stale_if_error: float) -> None:
+    def __init__(self, *, ttl: float, stale_if_error: float, keep_all: bool = False) -> None:
+        self._keep_all = keep_all and stale_if_error > 0
         self._ttl = ttl
         self._stale = stale_if_error
         self._kept: OrderedDict[Hashable, Kept] = OrderedDict()
@@ -62,7 +64,9 @@ class Answers:
             return
         own = said.ttl if isinstance(said, Answer) else None
         ttl = self._ttl if own is None else own
-        if not ttl > 0:  # not a number is no time either
+        if not ttl > 0 and (
+            own is not None or not self._keep_all
+        ):  # not a number is no time either
             self._kept.pop(key, None)
             return
         fresh_until = asked_at + ttl

@@ -44,7 +44,11 @@ class Registration:
         self.settings = settings
         self.runner = Runner(settings.name, load, with_)
         self._with = with_
-        self._answers = Answers(ttl=settings.ttl, stale_if_error=settings.stale)
+        self._answers = Answers(
+            ttl=settings.ttl,
+            stale_if_error=settings.stale,
+            keep_all=settings.stale_if_error is not None,
+        )
         self._counts = Counts()
         self._begin()
 
