@@ -5,6 +5,7 @@ import json
 import logging
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -312,6 +313,24 @@ async def test_a_new_credential_that_google_refuses(
     assert await sent(found) != before
     assert found.status()[0].fault == ""
     found.close()
+
+
+async def test_no_frame_of_an_error_shows_a_google_credential(tmp_path: Path) -> None:
+    """As error reporters send them: with the local variables."""
+    file = tmp_path / "credential.json"
+    file.write_text('{"type": "service_account", "private_key": "an-invented-secret"}')
+
+    async def told() -> str:
+        try:
+            await sent(credentials({"google": str(file)}))
+        except CredentialRejectedError as error:
+            frames = traceback.TracebackException.from_exception(error, capture_locals=True)
+            return "".join(frames.format())
+        return "no error"
+
+    shown = await told()
+    assert "is not whole" in shown
+    assert "an-invented-secret" not in shown
 
 
 async def test_google_over_plain_http_elsewhere(tmp_path: Path) -> None:

@@ -129,12 +129,9 @@ class GoogleKey(FileKey):
             TokenError: none can be had.
         """
         del provider_id, field
-        content = self._content()
-        if content is None:
-            return None
-        if not content.lstrip().startswith(b"{"):
-            return self._kept(SecretStr(content.decode().strip()), self._file.fault)
-        caches = self._of(content)
+        caches = self._now()
+        if caches is None or isinstance(caches, SecretStr):
+            return None if caches is None else self._kept(caches, self._file.fault)
         failure: TokenError | None = None
         for _, cache in caches:
             try:
@@ -154,6 +151,18 @@ class GoogleKey(FileKey):
         failure = failure or KeyUnavailableError(f"{self.credential.name}: no token")
         self.aging.note(failure.message, told=True)
         raise failure
+
+    def _now(self) -> SecretStr | tuple[tuple[str, TokenCache], ...] | None:
+        """Return the token in the file, or the caches for its credential.
+
+        No frame that an error passes has the credential at hand.
+        """
+        content = self._content()
+        if content is None:
+            return None
+        if not content.lstrip().startswith(b"{"):
+            return SecretStr(content.decode().strip())
+        return self._of(content)
 
     def _kept(self, key: SecretStr, fault: str) -> SecretStr:
         self.aging.note(fault, told=True)
