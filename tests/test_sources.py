@@ -31,7 +31,8 @@ from lightspeed_azure.clients.stack_catalog import Listing, Provider, StackCatal
 from lightspeed_azure.emulators import Emulators
 from lightspeed_azure.emulators.provider_suite import ProviderEmulators
 from lightspeed_azure.fastapi import Runtime
-from lightspeed_azure.sources import ProviderCredentials
+from lightspeed_azure.sources import ProviderCredentials, token_key
+from lightspeed_azure.sources.google_token import GoogleTokenSource
 
 VLLM = Provider("mine", "remote::vllm", "http://127.0.0.1:1/v1")
 
@@ -331,6 +332,36 @@ async def test_no_frame_of_an_error_shows_a_google_credential(tmp_path: Path) ->
     shown = await told()
     assert "is not whole" in shown
     assert "an-invented-secret" not in shown
+
+
+def test_threads_share_the_token_of_a_google_credential(
+    google: ProviderEmulators, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A credential that several threads meet first is signed in with once."""
+    file = tmp_path / "credential.json"
+    file.write_text(service_account("kid-1", google.google.endpoint))
+    found = credentials({"google": str(file)})
+    made: list[object] = []
+    both = threading.Event()
+
+    class Slow(GoogleTokenSource):
+        """Gives another thread time to make one as well."""
+
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            made.append(self)
+            if len(made) > 1:
+                both.set()
+            both.wait(0.3)
+
+    monkeypatch.setattr(token_key, "GoogleTokenSource", Slow)
+    threads = [threading.Thread(target=lambda: asyncio.run(sent(found))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 1
+    found.close()
 
 
 async def test_google_over_plain_http_elsewhere(tmp_path: Path) -> None:

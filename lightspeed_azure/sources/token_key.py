@@ -120,6 +120,7 @@ class GoogleKey(FileKey):
     ) -> None:
         check_installed()
         super().__init__(credential, monotonic)
+        self._lock = threading.Lock()  # guards the next one
         self._caches: list[tuple[str, TokenCache]] = []  # of the file as it is, and as it was
 
     async def get(self, provider_id: str, field: str) -> SecretStr | None:
@@ -162,7 +163,8 @@ class GoogleKey(FileKey):
             return None
         if not content.lstrip().startswith(b"{"):
             return SecretStr(content.decode().strip())
-        return self._of(content)
+        with self._lock:
+            return self._of(content)
 
     def _kept(self, key: SecretStr, fault: str) -> SecretStr:
         self.aging.note(fault, told=True)
@@ -171,12 +173,15 @@ class GoogleKey(FileKey):
 
     def refused(self, key: SecretStr) -> None:
         """Let the next token be another."""
-        for _, cache in self._caches:
+        with self._lock:
+            caches = [*self._caches]
+        for _, cache in caches:
             cache.invalidate(key)
 
     def close(self) -> None:
         """Stop the renewal."""
-        caches, self._caches = self._caches, []
+        with self._lock:
+            caches, self._caches = self._caches, []
         for _, cache in caches:
             cache.close()
 
@@ -193,7 +198,9 @@ class GoogleKey(FileKey):
         return tuple(self._caches)
 
     def _forget_all_but(self, cache: TokenCache) -> None:
-        if len(self._caches) > 1 and self._caches[0][1] is cache:
+        with self._lock:
+            if len(self._caches) < 2 or self._caches[0][1] is not cache:
+                return
             gone, self._caches = self._caches[1:], self._caches[:1]
-            for _, each in gone:
-                each.close()
+        for _, each in gone:
+            each.close()
