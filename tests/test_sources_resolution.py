@@ -1,7 +1,11 @@
 """`source: {plugin: NAME}` through the real hook for resolvers."""
 
+from resolving import Hook, hook_fixture
+
 from lightspeed_azure.resolution import Answer, Question, registered
 from lightspeed_azure.sources import ProviderCredentials
+
+__all__ = ["hook_fixture"]
 
 
 class Vault:
@@ -19,3 +23,32 @@ async def test_a_registered_resolver_gives_the_key() -> None:
     assert keys is not None
     with registered(Vault(), name="vault"):
         assert await keys.data() == {"vllm_api_token": "key-from-vault-for-mine"}
+
+
+async def test_a_key_that_the_provider_refuses_is_asked_for_again(hook: Hook) -> None:
+    """Its resolver's answer does not last to its end; while the resolver fails it stands in."""
+    said: list[object] = [Answer("old-key")]
+
+    def vault(_: Question) -> object:
+        if isinstance(said[0], Exception):
+            raise said[0]
+        return said[0]
+
+    found = ProviderCredentials([{"provider_id": "mine", "source": {"plugin": "vault"}}])
+    keys = found.keys("mine", "remote::vllm", None, "llama-stack")
+    assert keys is not None
+    with hook.registered(vault, name="vault", ttl=3600, failures=9):
+        old = await keys.data()
+        said[0] = Answer("new-key")
+        keys.refused(old)
+        assert await keys.data() == old  # it is new itself
+        hook.scheduler.advance(2)
+        keys.refused({"vllm_api_token": "another-key"})
+        assert await keys.data() == old
+        said[0] = RuntimeError("down")
+        keys.refused(old)
+        assert await keys.data() == old
+        said[0] = Answer("new-key")
+        assert await keys.data() == {"vllm_api_token": "new-key"}
+        said[0] = RuntimeError("down")
+        assert await keys.data() == {"vllm_api_token": "new-key"}

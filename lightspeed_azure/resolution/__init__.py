@@ -19,6 +19,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+from pydantic import SecretStr
+
 from lightspeed_azure.config import AzureEntraIdConfiguration
 from lightspeed_azure.config.credential_resolver import CredentialResolverConfiguration
 from lightspeed_azure.resolution.api_key import (
@@ -51,6 +53,7 @@ __all__ = [
     "extensible",
     "get_api_key",
     "is_key_field",
+    "refused",
     "registered",
     "resolve_credential",
     "standing_in",
@@ -85,6 +88,11 @@ def configured(
         return
     with current().configured(blocks, identities):
         yield
+
+
+def refused(key: SecretStr) -> None:
+    """Take note that a provider did not accept this key; see `ResolverRegistry.refused`."""
+    current().refused(key)
 
 
 def status() -> tuple[ResolverStatus, ...]:

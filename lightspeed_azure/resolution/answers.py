@@ -2,13 +2,16 @@
 
 from collections import OrderedDict
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lightspeed_azure.resolution.fault import Fault
 from lightspeed_azure.resolution.question import Answer, Ask, Pass
 
 MOST = 1024
 """Answers kept for one resolver; the one that was used longest ago goes first."""
+
+TAKEN_AT_ITS_WORD = 1.0
+"""Seconds for which an answer is not asked for again, even if the provider refuses it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,13 @@ class Answers:
         self._kept.move_to_end(key)
         while len(self._kept) > MOST:
             self._kept.popitem(last=False)
+
+    def doubt(self, value: object, now: float) -> None:
+        """Give this value no longer without asking; it still stands in while the resolver fails."""
+        for key, kept in self._kept.items():
+            same = isinstance(kept.said, Answer) and kept.said.value == value
+            if same and now - kept.asked_at >= TAKEN_AT_ITS_WORD:
+                self._kept[key] = replace(kept, fresh_until=min(kept.fresh_until, now))
 
     def refuse(self, key: Hashable, fault: Fault, until: float) -> None:
         """Give this fault for the question until then, without asking."""

@@ -75,6 +75,11 @@ class Registration:
         with self._lock:
             self._answers.clear()
 
+    def doubt(self, value: object) -> None:
+        """Ask again instead of giving this value, which a provider refused."""
+        with self._lock:
+            self._answers.doubt(value, self._now())
+
     def before(self, question: Question, check: Check | None) -> Asking:
         """Ask before the function."""
         if self._is_passed_by("before"):

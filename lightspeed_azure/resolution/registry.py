@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
+from pydantic import SecretStr
+
 from lightspeed_azure.config import AzureEntraIdConfiguration
 from lightspeed_azure.config.credential_resolver import CredentialResolverConfiguration
 from lightspeed_azure.errors import InvalidConfigurationError
@@ -83,6 +85,11 @@ class ResolverRegistry:
     def status(self) -> tuple[ResolverStatus, ...]:
         """Return a snapshot of every resolver; it holds no key."""
         return tuple(each.status() for each in sorted(self._every(), key=_order))
+
+    def refused(self, key: SecretStr) -> None:
+        """Take note that a provider did not accept this key: it is not given again unasked."""
+        for each in self._every():
+            each.doubt(key)
 
     # -- registering -------------------------------------------------------------------------
 

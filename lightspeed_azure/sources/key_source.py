@@ -161,6 +161,10 @@ class PluginKey(KeySource):
             f"provider_credentials {self.credential.name}: {self.aging.fault}"
         )
 
+    def refused(self, key: SecretStr) -> None:
+        """Let the resolver be asked again, instead of giving what it said before."""
+        importlib.import_module("lightspeed_azure.resolution").refused(key)
+
 
 def _fault_of_answer(key: object) -> str:
     text: object = key.get_secret_value() if isinstance(key, SecretStr) else None
