@@ -1,7 +1,9 @@
 """`source: {plugin: NAME}` through the real hook for resolvers."""
 
+import pytest
 from resolving import Hook, hook_fixture
 
+from lightspeed_azure.errors import KeyUnavailableError
 from lightspeed_azure.resolution import Answer, Question, registered
 from lightspeed_azure.sources import ProviderCredentials
 
@@ -52,3 +54,18 @@ async def test_a_key_that_the_provider_refuses_is_asked_for_again(hook: Hook) ->
         assert await keys.data() == {"vllm_api_token": "new-key"}
         said[0] = RuntimeError("down")
         assert await keys.data() == {"vllm_api_token": "new-key"}
+
+
+async def test_what_is_said_of_a_resolver_that_gave_nothing(hook: Hook) -> None:
+    """A failing one is not said to have no key, nor told to do what it does already."""
+
+    def broken(_: Question) -> object:
+        raise OSError
+
+    found = ProviderCredentials([{"provider_id": "mine", "source": {"plugin": "vault"}}])
+    keys = found.keys("mine", "remote::vllm", None, "llama-stack")
+    assert keys is not None
+    with hook.registered(broken, name="vault"):
+        with pytest.raises(KeyUnavailableError, match="gave no key, and the environment has none"):
+            await keys.data()
+        assert hook.registry.status()[0].last_error_text == "raised OSError; look into its own log"

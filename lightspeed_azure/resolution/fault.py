@@ -51,7 +51,7 @@ def of_exception(error: BaseException) -> Fault:
         return Fault(
             "raised", f"failed: {error}", True, _pause(getattr(error, "retry_after", None))
         )
-    text = f"raised {type(error).__name__}; look into its own log, or set on_error: fallback"
+    text = f"raised {type(error).__name__}; look into its own log"
     return Fault("raised", text, True)
 
 

@@ -150,7 +150,7 @@ class PluginKey(KeySource):
             failure = f"failed with {type(error).__name__}"
         else:
             if key is None:
-                self.aging.note(f"resolver {plugin} has no key")
+                self.aging.note(f"resolver {plugin} gave no key, and the environment has none")
                 return None
             failure = _fault_of_answer(key)
             if not failure:
