@@ -34,21 +34,17 @@ LARGE = 1024 * 1024
 """Bytes up to which a body is written in one piece; aiohttp warns of more."""
 
 _NO_ANSWER = "The stack gave no answer; check that it runs, and llama_stack.url"
-_WHY: tuple[tuple[type[aiohttp.ClientError], str], ...] = (
-    (
-        aiohttp.ClientConnectorCertificateError,
-        "The stack's certificate is not trusted; set llama_stack.ca_bundle to that of its "
-        "authority, and use a name in llama_stack.url that the certificate has",
-    ),
-    (
-        aiohttp.ClientConnectorSSLError,
-        "The stack does not speak TLS as it should; check https and the port in llama_stack.url",
-    ),
-    (
-        aiohttp.ClientConnectorDNSError,
-        "The stack's host has no address; check the name in llama_stack.url",
-    ),
+_NOT_TRUSTED = (
+    "The stack's certificate is not trusted; set llama_stack.ca_bundle to that of its authority, "
+    "and use a name in llama_stack.url that the certificate has"
 )
+_NO_TLS = "The stack does not speak TLS as it should; check https and the port in llama_stack.url"
+_NO_ADDRESS = "The stack's host has no address; check the name in llama_stack.url"
+_WHY: dict[type[aiohttp.ClientError], str] = {
+    aiohttp.ClientConnectorCertificateError: _NOT_TRUSTED,
+    aiohttp.ClientConnectorSSLError: _NO_TLS,
+    aiohttp.ClientConnectorDNSError: _NO_ADDRESS,
+}
 _ANSWERS = StackState(reachable=True)
 _NO_TYPE = ("Content-Type",)
 
@@ -199,7 +195,7 @@ class Upstream:
             self._state = StackState(reachable=False, message=failure.message)
             raise failure from None
         except aiohttp.ClientError as error:
-            text = next((text for kind, text in _WHY if isinstance(error, kind)), _NO_ANSWER)
+            text = _WHY.get(type(error), _NO_ANSWER)
             self._state = StackState(reachable=False, message=text)
             _logger.warning("The stack gave no answer: %s", type(error).__name__)
             raise Failure(502, "stack_unreachable", text, {"Retry-After": "5"}) from None
