@@ -254,7 +254,8 @@ def test_the_client_is_told_a_model_of_a_provider(combined: dict[str, str]) -> N
     client = one(combined["federated"], "ConfigMap", "llm-proxy-client")
     assert client["metadata"]["name"] == "llm-proxy-client"
     told = json.loads(client["data"]["config.json"])
-    assert told == {"model": "azure/gpt-4o-mini", "url": "https://llm.test"}
+    assert told == {"model": "azure/gpt-4o-mini", "base_url": "https://llm.test/v1"}
+    assert {name: client["data"][name] for name in told} == told
 
 
 @pytest.mark.parametrize("model", ["openai/null", "openai/gpt-4o", "gpt-4o-mini", "azure/", ""])
@@ -265,6 +266,44 @@ def test_no_client_is_told_a_model_that_is_not_there(model: str, tmp_path: Path)
     code, said = verify(rendered(own))
     assert code == 1
     assert "is no <provider_id>/<model>; providers: azure" in said
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("MODEL=azure/gpt-4.1", "azure has no model gpt-4.1; run.yaml registers: gpt-4o-mini"),
+        ("AZURE_DEPLOYMENT=gpt-5", "azure has no model gpt-4o-mini; run.yaml registers: gpt-5"),
+        ("EXTERNAL_URL=https://llm.test/", "write scheme and host alone"),
+        ("EXTERNAL_URL=https://llm.test/v1", "write scheme and host alone"),
+        ("EXTERNAL_URL=http:/llm.test/x", "write scheme and host alone"),
+    ],
+)
+def test_settings_that_do_not_fit_are_named(setting: str, words: str, tmp_path: Path) -> None:
+    """Azure's models are those that are registered, and `/v1` is put to the URL by itself."""
+    components, settings = COMBINATIONS["secret"]
+    code, said = verify(
+        rendered(overlay(tmp_path, *components, settings=[*OWN, *settings, setting]))
+    )
+    assert code == 1
+    assert words in said
+
+
+def test_the_secrets_to_make_are_listed(combined: dict[str, str]) -> None:
+    """The Ingress' certificate is among them; what OpenShift writes itself is not."""
+    listed = {
+        name: re.findall(r"needs Secret (.*)", verify(text)[1])
+        for name, text in {
+            **combined,
+            "openshift": rendered(KUBERNETES / "overlays" / "openshift"),
+        }.items()
+    }
+    assert listed["secret"] == [
+        "llm-proxy-api-keys: api_keys",
+        "azure-entra-id: client_secret",
+    ]
+    assert listed["federated"] == ["llm-proxy-ingress-tls: tls.crt, tls.key"]
+    assert listed["openshift"] == []
+    assert "llama-stack-tls: ca.crt, tls.crt, tls.key" in listed["everything"]
 
 
 @pytest.mark.parametrize(
@@ -448,7 +487,7 @@ def test_openshift_gives_ids_and_certificates_itself() -> None:
     ports = one(text, "Service", "llm-proxy")["spec"]["ports"]
     assert spec["port"]["targetPort"] in [port["name"] for port in ports]
     told = json.loads(one(text, "ConfigMap", "llm-proxy-client")["data"]["config.json"])
-    assert told["url"] == f"https://{spec['host']}"
+    assert told["base_url"] == f"https://{spec['host']}/v1"
     service = one(text, "Service", "llama-stack")["metadata"]["annotations"]
     secret = service["service.beta.openshift.io/serving-cert-secret-name"]
     mounted = one(text, "Deployment", "llama-stack")["spec"]["template"]["spec"]["volumes"]
@@ -461,7 +500,7 @@ def test_the_ingress_keeps_scheme_and_path() -> None:
     ingress = one(text, "Ingress", "llm-proxy")
     told = json.loads(one(text, "ConfigMap", "llm-proxy-client")["data"]["config.json"])
     (rule,) = ingress["spec"]["rules"]
-    assert told["url"] == f"https://{rule['host']}"
+    assert told["base_url"] == f"https://{rule['host']}/v1"
     assert ingress["spec"]["tls"][0]["hosts"] == [rule["host"]]
     (path,) = rule["http"]["paths"]
     assert (path["path"], path["pathType"]) == ("/", "Prefix")

@@ -57,6 +57,23 @@ class House:
                 identity.cache.refresh()
 
 
+def test_every_name_is_written_as_kubernetes_writes_them() -> None:
+    """A program that reads one part of the document can guess the names of the next."""
+
+    def names(tree: object) -> list[str]:
+        if isinstance(tree, list):
+            return [name for each in tree for name in names(each)]
+        if isinstance(tree, dict):
+            return [*tree, *names(list(tree.values()))]
+        return []
+
+    house = House("azure")
+    house.inbound = InboundStatus("jwt", ready=False, keys=0, reloads=0, failures=1, last_error="x")
+    document = house.status.as_json()
+    assert document["inbound"]["lastError"] == "x"
+    assert [name for name in names(document) if "_" in name] == []
+
+
 def test_when_all_is_well_every_condition_is_true() -> None:
     """The proxy, its keys, and each service that waits for it, as Kubernetes writes conditions."""
     house = House("azure")

@@ -3,7 +3,7 @@
     kubectl kustomize overlays/mine | python verify.py
 
 Prints one line a finding and the Secrets that must exist. Exit codes: 0 well, 1 something is not, 2
-what came in is no Kubernetes YAML. Needs the packages of lightspeed-azure and no cluster.
+what came in is no Kubernetes YAML. Needs Python 3.12 and lightspeed-azure's packages, no cluster.
 """
 
 import io
@@ -21,6 +21,7 @@ EXAMPLES = ("unset", "example.com", "my-resource.", "1111-1111", "2222-2222", "3
 
 CREDENTIAL = re.compile(r"(KEY|TOKEN|PASSWORD|SECRET|CREDENTIALS?)$")
 DISABLED = "__disabled__"
+SERVING_CERTIFICATE = "service.beta.openshift.io/serving-cert-secret-name"
 REFERENCE = re.compile(r"\$\{env\.([A-Z0-9_]+)(?::([=+])([^}]*))?\}")
 
 type Object = Mapping[str, Any]
@@ -97,6 +98,9 @@ def settings(rendered: Rendered) -> Iterator[str]:
             yield f"settings: {name} is still the example's {value}; put your own in settings.env"
         if CREDENTIAL.search(name) and value:
             yield f"settings: {name} is a credential; put it into a Secret"
+    url = rendered.settings().get("EXTERNAL_URL", "")
+    if not re.fullmatch(r"https?://[^/\s]+", url):
+        yield f"settings: EXTERNAL_URL is {url or 'missing'}; write scheme and host alone: https://host"
 
 
 def variables(rendered: Rendered) -> Iterator[str]:
@@ -147,13 +151,15 @@ def providers(rendered: Rendered) -> Iterator[str]:
     tree = YAML(typ="safe").load(rendered.file("run.yaml")) or {}
     environment = rendered.environment(rendered.named("stack"))
     owners: dict[str, str] = {}
-    enabled = set()
+    enabled, azure = set(), set()
     for entry in tree.get("providers", {}).get("inference", ()):
         text = str(entry["provider_id"])
         name = REFERENCE.sub(lambda match: match[3] if match[2] == "+" else match[0], text)
         name = expanded(name, environment)
         if expanded(text, environment) not in ("", DISABLED):
             enabled.add(name)
+            if entry["provider_type"] == "remote::azure":
+                azure.add(name)
         for match in REFERENCE.finditer(str((entry.get("config") or {}).get("api_key", ""))):
             wanted = environment_name(name)
             if name != DISABLED and match[1] != wanted:
@@ -166,6 +172,20 @@ def providers(rendered: Rendered) -> Iterator[str]:
     if provider not in enabled or model in ("", "null", "unset"):
         there = ", ".join(sorted(enabled)) or "none"
         yield f"client: {client.get('model')} is no <provider_id>/<model>; providers: {there}"
+    elif provider in azure:
+        models = registered(tree, environment, provider)
+        if model not in models:
+            there = ", ".join(sorted(models)) or "none"
+            yield f"client: {provider} has no model {model}; run.yaml registers: {there}"
+
+
+def registered(tree: Object, environment: Mapping[str, str], provider: str) -> set[str]:
+    """Return the models that run.yaml registers for a provider."""
+    return {
+        expanded(str(each["model_id"]), environment)
+        for each in tree.get("registered_resources", {}).get("models", ())
+        if expanded(str(each["provider_id"]), environment) == provider
+    }
 
 
 def expanded(text: str, environment: Mapping[str, str]) -> str:
@@ -180,8 +200,13 @@ def expanded(text: str, environment: Mapping[str, str]) -> str:
 
 
 def secrets(rendered: Rendered) -> dict[str, set[str]]:
-    """Return the Secrets that the pods need, and the keys that are asked for by name."""
-    found: dict[str, set[str]] = {}
+    """Return the Secrets that must be made, and the keys that are asked for by name."""
+    found: dict[str, set[str]] = {
+        each["secretName"]: {"tls.crt", "tls.key"}
+        for ingress in rendered.all("Ingress")
+        for each in ingress["spec"].get("tls", ())
+        if "secretName" in each
+    }
     for _, container, spec in rendered.containers():
         for each in container.get("env", ()):
             reference = each.get("valueFrom", {}).get("secretKeyRef")
@@ -191,6 +216,8 @@ def secrets(rendered: Rendered) -> dict[str, set[str]]:
             if "secret" in volume:
                 keys = {item["key"] for item in volume["secret"].get("items", ())}
                 found.setdefault(volume["secret"]["secretName"], set()).update(keys)
+    for service in rendered.all("Service"):  # OpenShift writes these itself
+        found.pop(service["metadata"].get("annotations", {}).get(SERVING_CERTIFICATE), None)
     return found
 
 
@@ -216,7 +243,8 @@ def main() -> int:
         rendered = parsed(sys.stdin.read())
         found, needed = findings(rendered), secrets(rendered)
     except (YAMLError, ValueError, LookupError, TypeError, AttributeError) as error:
-        print(f"no rendered manifests: {type(error).__name__}", file=sys.stderr)  # noqa: T201 - a command
+        said = f"no rendered manifests ({type(error).__name__}); pipe `kubectl kustomize` into this"
+        print(said, file=sys.stderr)  # noqa: T201 - a command
         return 2
     for line in found:
         print(f"✗ {line}")  # noqa: T201 - a command

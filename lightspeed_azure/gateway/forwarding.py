@@ -209,7 +209,7 @@ class Forwarding:
             self._calls = Calls(
                 lambda: self.manager,
                 StackCatalog(
-                    functools.partial(ask, self._upstream.get_json),
+                    functools.partial(ask, self._upstream.require_json),
                     learned=functools.partial(learned, self, generation),
                 ),
                 key_per_provider=generation.key_per_provider,

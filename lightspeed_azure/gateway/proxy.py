@@ -214,6 +214,8 @@ async def serve(
         _quieten_collector()
         told(f"Listening on {proxy.url} for {configuration.llama_stack.url}")
         told(f"Metrics and status on {proxy.admin_url}")
+        if not identities and not configuration.provider_credentials:
+            told("No request gets a token or key: add azure_entra_id or provider_credentials")
         await signals.first.wait()
         told(f"Ending: {proxy.in_flight} requests may finish; once more ends them")
         draining = asyncio.create_task(proxy.drain())

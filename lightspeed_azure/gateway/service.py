@@ -31,6 +31,10 @@ _logger = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _PROBES = ("/livez", "/readyz", "/startupz")
 _OPEN_TO_ADMINS = (*_PROBES, "/metrics", "/status", "/openapi.json")
+_NO_PATH = (
+    "There is no such path here: those of OpenAI's API begin with /v1, as /v1/chat/completions; "
+    "proxy.routes lets more of the stack's through"
+)
 
 
 class Service:
@@ -134,7 +138,7 @@ class Service:
             self._metrics.rejected(rejected.reason)
             raise
         if route is None:
-            raise Failure(404, "not_found", "There is no such path here")
+            raise Failure(404, "not_found", _NO_PATH)
         if route.is_own:
             return await self._own(request, route, request_id)
         _check_method(request, route)

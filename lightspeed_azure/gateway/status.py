@@ -94,7 +94,7 @@ class Status:
         if self._stack is not None:
             document["stack"] = asdict(self._stack())
         if self._inbound is not None:
-            document["inbound"] = asdict(self._inbound())
+            document["inbound"] = _checks(self._inbound())
         return document
 
     def _ready(self) -> Condition:
@@ -172,6 +172,17 @@ def _identity(provider_id: str | None, status: CacheStatus) -> dict[str, Any]:
         "waits": status.waits,
         "refreshing": status.refreshing,
         "lastError": error,
+    }
+
+
+def _checks(state: InboundStatus) -> dict[str, Any]:
+    return {
+        "kind": state.kind,
+        "ready": state.ready,
+        "keys": state.keys,
+        "reloads": state.reloads,
+        "failures": state.failures,
+        "lastError": state.last_error or None,
     }
 
 

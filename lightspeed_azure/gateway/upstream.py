@@ -33,7 +33,18 @@ ASK_LIMIT = 10.0
 LARGE = 1024 * 1024
 """Bytes up to which a body is written in one piece; aiohttp warns of more."""
 
-_NO_ANSWER = "The stack gave no answer; check that it runs and can be reached"
+_NO_ANSWER = "The stack gave no answer; check that it runs, and llama_stack.url"
+_NOT_TRUSTED = (
+    "The stack's certificate is not trusted; set llama_stack.ca_bundle to that of its authority, "
+    "and use a name in llama_stack.url that the certificate has"
+)
+_NO_TLS = "The stack does not speak TLS as it should; check https and the port in llama_stack.url"
+_NO_ADDRESS = "The stack's host has no address; check the name in llama_stack.url"
+_WHY: dict[type[aiohttp.ClientError], str] = {
+    aiohttp.ClientConnectorCertificateError: _NOT_TRUSTED,
+    aiohttp.ClientConnectorSSLError: _NO_TLS,
+    aiohttp.ClientConnectorDNSError: _NO_ADDRESS,
+}
 _ANSWERS = StackState(reachable=True)
 _NO_TYPE = ("Content-Type",)
 
@@ -107,12 +118,13 @@ class Upstream:
         """Return the generation of the stack; asks until it has been told once.
 
         Raises:
-            StackUnavailableError: it does not say.
+            StackUnavailableError: it does not answer, or does not say.
         """
         if self._generation is None:
             try:
-                major = int(str((await self.get_json("/v1/version"))["version"]).partition(".")[0])
-            except (Failure, StackAnswerError, TimeoutError, ValueError, LookupError, TypeError):
+                told = await self.require_json("/v1/version")
+                major = int(str(told["version"]).partition(".")[0])
+            except (StackAnswerError, TimeoutError, ValueError, LookupError, TypeError):
                 raise StackUnavailableError(
                     "The stack does not say its version, so nobody can tell which header it reads; "
                     "check llama_stack.url and that it runs, or give llama_stack.family"
@@ -140,6 +152,19 @@ class Upstream:
         if answer.status != 200:
             raise StackAnswerError(answer.status)
         return json.loads(text)
+
+    async def require_json(self, path: str) -> Any:
+        """Return what `get_json` does, for what no request can be sent without.
+
+        Raises:
+            StackUnavailableError: it does not answer; the text says why, and what to do.
+            StackAnswerError: it answers with an error.
+            TimeoutError: its answer does not end.
+        """
+        try:
+            return await self.get_json(path)
+        except Failure as failure:
+            raise StackUnavailableError(failure.message) from None
 
     async def send(
         self,
@@ -170,14 +195,10 @@ class Upstream:
             self._state = StackState(reachable=False, message=failure.message)
             raise failure from None
         except aiohttp.ClientError as error:
-            self._state = StackState(reachable=False, message=_NO_ANSWER)
+            text = _WHY.get(type(error), _NO_ANSWER)
+            self._state = StackState(reachable=False, message=text)
             _logger.warning("The stack gave no answer: %s", type(error).__name__)
-            raise Failure(
-                502,
-                "stack_unreachable",
-                _NO_ANSWER,
-                {"Retry-After": "5"},
-            ) from None
+            raise Failure(502, "stack_unreachable", text, {"Retry-After": "5"}) from None
 
         self._state = _ANSWERS
         if response.status >= 400:

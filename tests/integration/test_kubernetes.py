@@ -2,12 +2,14 @@
 
 import json
 import os
+import ssl
 import subprocess
 import sys
 from pathlib import Path
 
 import httpx
 import pytest
+from entra_material import Certificate
 from families import FAMILY, OGX
 from integration_support import ask, entra_block
 from kustomize_program import container, environment, one, overlay, rendered
@@ -24,16 +26,19 @@ from lightspeed_azure.emulators import Emulators
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 
+TLS = "/var/run/secrets/llama-stack-tls"
+CA = "/etc/llama-stack-ca"
 KEYS = ("openai", "gemini", "bedrock", "generic")  # anthropic's needs a package of its own
 
 
-@pytest.fixture
-def text(emulators: Emulators, tmp_path: Path) -> str:
+@pytest.fixture(params=["stack-tls"])
+def text(request: pytest.FixtureRequest, emulators: Emulators, tmp_path: Path) -> str:
     """The manifests of an operator with Azure and other providers, for the family that is here."""
     return rendered(
         overlay(
             tmp_path,
             *("provider-azure", "identity-secret", "inbound-api-keys"),
+            *([request.param] if request.param else []),
             *(f"provider-{each}" for each in KEYS),
             *(["ogx"] if FAMILY is OGX else []),
             settings=[
@@ -59,6 +64,8 @@ def volumes(text: str, tmp_path: Path) -> dict[str, str]:
         },
         "/run/llama-stack": {},
         "/var/lib/llama-stack": {},
+        TLS: {},
+        CA: {},
     }
     here = {}
     for number, (path, files) in enumerate(mounted.items()):
@@ -67,6 +74,10 @@ def volumes(text: str, tmp_path: Path) -> dict[str, str]:
         for name, source in files.items():
             (folder / name).write_text(source["data"][name])
         here[path] = str(folder)
+    certificate = Certificate(host="localhost")
+    Path(here[TLS], "tls.crt").write_bytes(certificate.public)
+    Path(here[TLS], "tls.key").write_bytes(certificate.pem())
+    Path(here[CA], "ca.crt").write_bytes(certificate.public)
     return here
 
 
@@ -87,8 +98,8 @@ def variables(text: str, name: str, volumes: dict[str, str]) -> dict[str, str]:
 
 
 def _moved(value: str, volumes: dict[str, str]) -> str:
-    for path, here in volumes.items():
-        value = value.replace(path, here)
+    for path in sorted(volumes, key=len, reverse=True):  # one may begin another
+        value = value.replace(path, volumes[path])
     return value
 
 
@@ -108,7 +119,7 @@ async def test_the_enriched_file_starts_a_stack_and_the_other_does_not(
     environ = variables(text, "stack", volumes)
     original = Path(volumes["/etc/llama-stack"], "run.yaml")
     enriched = Path(volumes["/run/llama-stack"], "run.yaml")
-    url = f"http://127.0.0.1:{free_port()}"
+    url, authority = f"https://localhost:{free_port()}", Path(volumes[CA], "ca.crt")
     run[run.index("8321")] = url.rpartition(":")[2]
     unenriched = [str(original) if each == str(enriched) else each for each in run]
     code, said = ended(unenriched, environ)
@@ -118,16 +129,23 @@ async def test_the_enriched_file_starts_a_stack_and_the_other_does_not(
     code, said = ended(command(text, "enrich", volumes), variables(text, "enrich", volumes))
     assert code == 0, said
     assert not [line for line in said.splitlines() if line.startswith("!")], said
-    probe = container(text, "llama-stack", "stack")["startupProbe"]["httpGet"]["path"]
+    probe = container(text, "llama-stack", "stack")["startupProbe"]["httpGet"]
+    assert probe["scheme"] == "HTTPS"
     manager = AzureEntraIDManager.isolated(entra_block(emulators))
     holder = AsyncLlamaStackClientHolder.isolated(manager=manager)
     async with server(
-        run, health=url + probe, folder=tmp_path, environment=environ, log=tmp_path / "stack.log"
+        run,
+        health=url + probe["path"],
+        folder=tmp_path,
+        environment=environ,
+        log=tmp_path / "stack.log",
+        ca_bundle=authority,
     ):
-        await holder.load(LlamaStackConfiguration(url=url))
+        await holder.load(LlamaStackConfiguration(url=url, ca_bundle=authority))
         assert "Who are you?" in await ask(holder.get_client(), "Who are you?")
         await holder.close()
-        async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+        trusting = ssl.create_default_context(cafile=authority)
+        async with httpx.AsyncClient(trust_env=False, timeout=30, verify=trusting) as client:
             served = (await client.get(f"{url}/v1/providers")).json()["data"]
             await through_the_proxy(text, url, volumes, emulators, client)
     manager.close()
@@ -154,8 +172,9 @@ async def through_the_proxy(
     found = environment(text, "llm-proxy", "proxy") | {
         "PATH": os.environ["PATH"],
         "LLAMA_STACK_URL": stack,
-        "API_KEYS_FILE": str(home / "api_keys"),
-        "AZURE_CLIENT_SECRET_PATH": str(home / "client_secret"),
+        "LLAMA_STACK_CA_BUNDLE": str(Path(volumes[CA], "ca.crt")),
+        "API_KEYS_FILE": str(home),
+        "AZURE_CLIENT_SECRET_PATH": str(home),
         "AZURE_AUTHORITY_HOST": emulators.entra.authority,
         "AZURE_AUTHORITY_CA_BUNDLE": str(emulators.ca_bundle),
     }
@@ -188,10 +207,10 @@ async def through_the_proxy(
         assert answer.status_code == 200, answer.text
         assert "Who calls?" in answer.text
         config = (await client.get(f"{url}/client-config", headers=key)).json()
-        assert config["model"] == told["model"]
-        assert config["base_url"] == f"{told['url']}/v1"
+        assert config == told
 
 
+@pytest.mark.parametrize("text", ["stack-tls", ""], indirect=True)
 def test_the_proxys_configuration_is_read(
     text: str, volumes: dict[str, str], emulators: Emulators, tmp_path: Path
 ) -> None:
@@ -204,15 +223,20 @@ def test_the_proxys_configuration_is_read(
     environ = environment(text, "llm-proxy", "proxy")
     environ |= {
         "AZURE_CLIENT_SECRET_PATH": str(secret),
-        "API_KEYS_FILE": str(tmp_path / "api_keys"),
+        "API_KEYS_FILE": str(tmp_path),
     }
+    scheme = environ["LLAMA_STACK_SCHEME"]
+    if scheme == "https":
+        environ["LLAMA_STACK_CA_BUNDLE"] = _moved(environ["LLAMA_STACK_CA_BUNDLE"], volumes)
     file = Path(volumes["/etc/lightspeed-azure"], "lightspeed-stack.yaml")
     read = load_configuration(file, environ=environ)
     (identity,) = read.azure_entra_id
     assert identity.provider_id == "azure"
     assert identity.client_secret_path == secret
     assert read.llama_stack is not None
-    assert read.llama_stack.url == "http://llama-stack.llm.svc:8321"
+    assert read.llama_stack.url == f"{scheme}://llama-stack.llm.svc:8321"
+    assert read.llama_stack.allow_insecure is (scheme == "http")
+    assert (read.llama_stack.ca_bundle is None) is (scheme == "http")
     assert read.llama_stack.family == FAMILY.name
     del environ["AZURE_PROVIDER_ID"]
     assert load_configuration(file, environ=environ).azure_entra_id == ()
