@@ -111,8 +111,8 @@ test-ogx: .venv-ogx
 	  $(ONCE:%=--ignore tests/integration/test_%.py) $(ARGS)
 
 # The other make of OGX's client: what differs by it. `make test-ogx-1.0 FULLY=1`: all of its tests.
-MAIN := tests/integration/test_inference.py
-MAIN += $(if $(FULLY),tests/integration/test_holder.py tests/integration/test_responses.py,-k 'answered or refused or carry or new_client or own_provider_data')
+MAIN := tests/integration/test_inference.py tests/integration/test_canary.py tests/integration/test_sync.py
+MAIN += $(if $(FULLY),tests/integration/test_holder.py tests/integration/test_responses.py,-k 'answered or refused or carry or new_client or own_provider_data or canary')
 .PHONY: test-ogx-1.0
 test-ogx-1.0: .venv-ogx-1.0
 	@.venv-ogx-1.0/bin/pytest $(SELECTED) $(MAIN) $(ARGS)

@@ -2,9 +2,10 @@
 
 import io
 import logging
+import pickle
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,12 @@ class Canary:
         """Add an error as logs and debuggers show it, with the locals of our own frames."""
         self.read(**{name: error})
         self.texts[f"{name} args"] = repr((error.args, vars(error)))
+        for part in ("request", "response"):
+            with suppress(AttributeError, RuntimeError):  # a response may know no request
+                sent = getattr(error, part)
+                self.texts[f"{name} {part}"] = repr(getattr(sent, "request", sent).headers.raw)
+        with suppress(TypeError, AttributeError, pickle.PicklingError):
+            self.texts[f"{name} pickled"] = repr(pickle.dumps(error))
         shown = traceback.TracebackException.from_exception(error, capture_locals=True)
         for frame in shown.stack:
             if "lightspeed_azure" in frame.filename and "/tests/" not in frame.filename:

@@ -24,6 +24,7 @@ from lightspeed_azure.clients.listing import ask
 from lightspeed_azure.clients.ogx_answer import get_json, held_answer, unless_refused
 from lightspeed_azure.clients.ogx_body import check_body, checked
 from lightspeed_azure.clients.pinned_transport import pinned_transport
+from lightspeed_azure.clients.refusal import forget_token
 from lightspeed_azure.clients.starting import initialize
 from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.provider_data import (
@@ -185,6 +186,9 @@ class Carrying:
             return await call.sent_by(send, held_answer)
         except Refused as refused:
             return refused.answer  # of which the client makes its own error
+        except Exception as error:
+            forget_token(error)
+            raise
 
 
 class ServiceClient(Carrying, AsyncOgxClient):  # type: ignore[misc]  # ships for another environment

@@ -1,4 +1,4 @@
-"""An httpx transport that lets provider data go to one origin only.
+"""An httpx transport that lets provider data go to one stack only.
 
 httpx strips `Authorization` on a cross-origin redirect and forwards every other header, and its
 redirects run inside an `httpx.Auth` flow: only below it, in the transport, is every hop seen.
@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 
 from lightspeed_azure.clients.environment_proxy import environment_proxy
-from lightspeed_azure.provider_data import strip
+from lightspeed_azure.provider_data import HeaderValue, is_provider_data, strip
 
 CONNECTIONS = httpx.Limits(
     max_connections=1000, max_keepalive_connections=100, keepalive_expiry=4.0
@@ -19,37 +19,84 @@ CONNECTIONS = httpx.Limits(
 are those after which uvicorn hangs up an idle connection, so that a request could meet the end."""
 
 
-class PinnedTransport(httpx.AsyncBaseTransport):
-    """Sends each request on, without provider data where it leaves the one origin.
+CARRIED = "lightspeed_azure.carried"
+"""Extension of a request: the provider data that its hops to the stack carry."""
+
+
+class Home:
+    """Where a stack is: an origin (RFC 6454), and below which path where its URL has one.
+
+    Behind a gateway that serves others beside it, those are strangers.
 
     Args:
-        origin: the stack's URL; scheme, host and port count.
+        url: the stack's URL.
+    """
+
+    def __init__(self, url: httpx.URL) -> None:
+        self._origin = _origin_of(url)
+        self._path = f"{url.path.rstrip('/')}/"
+
+    def holds(self, url: httpx.URL) -> bool:
+        """Return whether a request to this URL reaches the stack."""
+        if _origin_of(url) != self._origin:
+            return False
+        if self._path == "/":
+            return True
+        return url.path.startswith(self._path) and ".." not in url.path.split("/")
+
+
+class PinnedTransport(httpx.AsyncBaseTransport):
+    """Sends each request on, without provider data where it leaves the stack.
+
+    What goes along is on a copy: the request that errors and responses show, and that pickles with
+    them, has none.
+
+    Args:
+        url: the stack's URL; scheme, host and port count, and a path that it has.
         inner: what sends.
     """
 
-    def __init__(self, origin: httpx.URL, inner: httpx.AsyncBaseTransport) -> None:
-        self._origin = origin_of(origin)
+    def __init__(self, url: httpx.URL, inner: httpx.AsyncBaseTransport) -> None:
+        self._home = Home(url)
         self._inner = inner
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send one hop of a request."""
-        if origin_of(request.url) != self._origin:
-            strip(request.headers)
-        return await self._inner.handle_async_request(request)
+        """Send one hop of a request; a redirect takes its extensions to the next."""
+        own = [
+            (name, HeaderValue(value))
+            for name, value in request.headers.multi_items()
+            if is_provider_data(name)
+        ]
+        strip(request.headers)
+        extensions = dict(request.extensions)
+        before = extensions.pop(CARRIED, [])
+        carried = own or before
+        if not carried or not self._home.holds(request.url):
+            request.extensions = extensions
+            return await self._inner.handle_async_request(request)
+        request.extensions = {**extensions, CARRIED: carried}
+        sent = httpx.Request(
+            request.method,
+            request.url,
+            headers=request.headers,
+            stream=request.stream,
+            extensions=extensions,
+        )
+        sent.headers.update(carried)
+        return await self._inner.handle_async_request(sent)
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._inner.aclose()
 
 
-def pinned_transport(origin: httpx.URL, ca_bundle: Path | None = None) -> PinnedTransport:
-    """Return a transport to one origin, through the proxy that the environment names for it."""
+def pinned_transport(url: httpx.URL, ca_bundle: Path | None = None) -> PinnedTransport:
+    """Return a transport to one stack, through the proxy that the environment names for it."""
     verify = ssl.create_default_context(cafile=ca_bundle) if ca_bundle else True
-    proxy = environment_proxy(origin.scheme, origin.host)
+    proxy = environment_proxy(url.scheme, url.host)
     inner = httpx.AsyncHTTPTransport(verify=verify, limits=CONNECTIONS, proxy=proxy)
-    return PinnedTransport(origin, inner)
+    return PinnedTransport(url, inner)
 
 
-def origin_of(url: httpx.URL) -> tuple[str, str, int | None]:
-    """Return scheme, host and port, which together are an origin (RFC 6454)."""
+def _origin_of(url: httpx.URL) -> tuple[str, str, int | None]:
     return (url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme))

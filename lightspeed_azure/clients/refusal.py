@@ -6,10 +6,12 @@ mode): the openai client inside the stack writes `Error code: 401 - …`, and Az
 stack's own inbound authentication has neither.
 """
 
+import contextlib
 import re
 from typing import Any
 
 _OPENAI_CLIENT_SAYS = "Error code: 401 - "
+_SECRET_HEADERS = ("authorization", "api-key")
 _STACK_SAYS = "An unexpected error occurred"
 _AZURE_SAYS = re.compile(
     r"access token (is|has|was) \w*,?.*(missing|invalid|expired)", re.IGNORECASE
@@ -41,3 +43,19 @@ def is_refused_event(event: Any) -> bool:
         return False
     error = getattr(getattr(event, "response", None), "error", None)
     return bool(_AZURE_SAYS.search(str(getattr(error, "message", "") or "")))
+
+
+def forget_token(error: BaseException) -> None:
+    """Take the token out of an error's request, which logs, debuggers and pickles would show.
+
+    In library mode errors of the openai client inside the stack arrive, with the request to Azure.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        for part in ("request", "response"):
+            with contextlib.suppress(AttributeError, RuntimeError):  # a response may know none
+                sent = getattr(seen, part)
+                headers = getattr(sent, "request", sent).headers
+                for name in _SECRET_HEADERS:
+                    headers.pop(name, None)
+        seen = seen.__cause__ or seen.__context__

@@ -20,6 +20,7 @@ from lightspeed_azure.clients.generation import Generation
 from lightspeed_azure.clients.inference_call import Call, Calls, MakeCalls
 from lightspeed_azure.clients.listing import ask
 from lightspeed_azure.clients.pinned_transport import pinned_transport
+from lightspeed_azure.clients.refusal import forget_token
 from lightspeed_azure.clients.starting import initialize
 from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.provider_data import (
@@ -100,7 +101,11 @@ class Carrying:
             call_data=split(_headers(options))[1],
             stream=stream.get("stream", False),
         )
-        return await call.sent_by(lambda: self.send(call, cast_to, options, stream))
+        try:
+            return await call.sent_by(lambda: self.send(call, cast_to, options, stream))
+        except Exception as error:
+            forget_token(error)
+            raise
 
     async def get_json(self, path: str) -> Any:
         """Return what the stack answers to a path."""

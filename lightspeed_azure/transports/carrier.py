@@ -24,7 +24,7 @@ from lightspeed_azure.clients.inference_call import (
 from lightspeed_azure.clients.learned import learned
 from lightspeed_azure.clients.listing import ask
 from lightspeed_azure.clients.ogx_body import check_body
-from lightspeed_azure.clients.pinned_transport import PinnedTransport, origin_of, pinned_transport
+from lightspeed_azure.clients.pinned_transport import Home, PinnedTransport, pinned_transport
 from lightspeed_azure.clients.stack_catalog import ANSWER_LIMIT, StackCatalog
 from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.errors import StackUnavailableError
@@ -39,7 +39,7 @@ from lightspeed_azure.transports.request_body import (
 )
 
 LEFT = "lightspeed_azure.left"
-"""Extension of a request that was at another origin: it gets nothing any more, wherever it goes."""
+"""Extension of a request that was elsewhere: it gets nothing any more, wherever it goes."""
 
 DEFAULT_DATA = "lightspeed_azure.default_data"
 """Extension of a request: the provider data that its client sends by default."""
@@ -81,7 +81,7 @@ class TokenCarrier(httpx.AsyncBaseTransport):
     ) -> None:
         url = httpx.URL(config.url or "")
         self._url = str(url).rstrip("/")
-        self._home = origin_of(url)
+        self._home = Home(url)
         self._manager = manager
         self._credentials = provider_credentials
         self._key = config.api_key
@@ -105,7 +105,7 @@ class TokenCarrier(httpx.AsyncBaseTransport):
             LightspeedAzureError: what the clients of the stack raise; nothing was sent then.
             httpx.TransportError: the stack did not answer.
         """
-        if LEFT in request.extensions or origin_of(request.url) != self._home:
+        if LEFT in request.extensions or not self._home.holds(request.url):
             request.extensions = {**request.extensions, LEFT: True}
             strip(request.headers)
             return await self._inner.handle_async_request(request)

@@ -80,7 +80,9 @@ class Portal:
         if threading.current_thread() is self._thread:
             raise RuntimeError("A synchronous client was called by what it waits for")
         if self._loop.is_closed() or not self._thread.is_alive():
-            raise RuntimeError("The interpreter is ending; nothing can be sent any more")
+            raise RuntimeError(
+                "The interpreter is ending, or this began before a fork; nothing can be sent any more"
+            )
         future = asyncio.run_coroutine_threadsafe(start(), self._loop)
         try:
             return future.result()
@@ -142,9 +144,36 @@ class _Current:
             self.portal = None
 
 
+class ChangeLock:
+    """A lock that a forked child finds free, whoever held it in the parent."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        _locks.add(self)
+
+    def forked(self) -> None:
+        """Begin anew: the thread that held it is not in the child."""
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
 _current = _Current()
+_locks = weakref.WeakSet[ChangeLock]()
+
+
+def _forked() -> None:
+    _current.forked()
+    for lock in _locks:
+        lock.forked()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_current.forked)
+    os.register_at_fork(after_in_child=_forked)
 
 
 def portal() -> Portal:

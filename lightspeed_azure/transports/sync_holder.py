@@ -1,6 +1,5 @@
 """LlamaStackClientHolder: the process's synchronous client of the stack, for scripts and threads."""
 
-import threading
 from importlib import import_module
 from typing import Any, Self
 
@@ -13,7 +12,7 @@ from lightspeed_azure.errors import StackUnavailableError
 from lightspeed_azure.manager import AzureEntraIDManager
 from lightspeed_azure.process_wide import ProcessWide
 from lightspeed_azure.sources import ProviderCredentials
-from lightspeed_azure.transports.portal import OnPortal
+from lightspeed_azure.transports.portal import ChangeLock, OnPortal
 from lightspeed_azure.transports.sync_source import Held, Source
 
 _SYNCHRONOUS = {
@@ -21,6 +20,24 @@ _SYNCHRONOUS = {
     "lightspeed_azure.clients.ogx_clients": "lightspeed_azure.transports.ogx_sync",
 }
 """The file of an asynchronous client → that of its synchronous kind."""
+
+
+class _Keys:
+    """The keys of other providers of a holder.
+
+    What lives on the portal's loop asks here, as it must not keep the holder alive: a holder that
+    nobody has any more closes its connections.
+    """
+
+    def __init__(self, config: Any, manager: AzureEntraIDManager | None) -> None:
+        self._whose = lambda: manager or AzureEntraIDManager()
+        self.take(config)
+
+    def take(self, config: Any) -> None:
+        self.now = ProviderCredentials.of(config, self._whose)
+
+    def get(self) -> ProviderCredentials:
+        return self.now
 
 
 class LlamaStackClientHolder(metaclass=ProcessWide):
@@ -41,18 +58,17 @@ class LlamaStackClientHolder(metaclass=ProcessWide):
         provider_credentials: Any = None,
     ) -> None:
         self._own_manager = manager
-        self._credentials = ProviderCredentials.of(provider_credentials, lambda: self.manager)
+        self._keys = _Keys(provider_credentials, manager)
         self._options = {"manager": manager, "stream_min_remaining": stream_min_remaining}
-        self._changing = threading.Lock()
+        self._changing = ChangeLock()
         self._config: LlamaStackConfiguration | None = None
         self._wanted: LlamaStackConfiguration | None = None
         self._client: Any = None
+        keys, options = self._keys, self._options
         self._held = OnPortal(
             lambda: Held(
                 AsyncLlamaStackClientHolder.isolated(
-                    start_limit=start_limit,
-                    provider_credentials=self._credentials,
-                    **self._options,
+                    start_limit=start_limit, provider_credentials=keys.now, **options
                 )
             ),
             lambda held: held.close(),
@@ -78,7 +94,7 @@ class LlamaStackClientHolder(metaclass=ProcessWide):
     @property
     def provider_credentials(self) -> ProviderCredentials:
         """The keys of other providers that the requests carry, and how they are."""
-        return self._credentials
+        return self._keys.now
 
     def set_provider_credentials(self, config: Any) -> None:
         """From now on let requests carry these keys of other providers.
@@ -91,11 +107,11 @@ class LlamaStackClientHolder(metaclass=ProcessWide):
         """
 
         async def set_there(held: Held) -> None:
-            held.holder.set_provider_credentials(self._credentials)
+            held.holder.set_provider_credentials(self._keys.now)
 
         config = unshown(config)
         with self._changing:
-            self._credentials = ProviderCredentials.of(config, lambda: self.manager)
+            self._keys.take(config)
             self._held.run(set_there)
 
     @property
@@ -204,7 +220,7 @@ class LlamaStackClientHolder(metaclass=ProcessWide):
             source,
             manager=self._own_manager,
             stream_min_remaining=self._options["stream_min_remaining"],
-            provider_credentials=lambda: self._credentials,
+            provider_credentials=self._keys.get,
         )
         self._config = config
 

@@ -1,11 +1,16 @@
 """Synchronous clients of the stack, in both modes, from threads and from a running event loop."""
 
 import asyncio
+import gc
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
 import time
+import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,6 +33,7 @@ from lightspeed_azure import (
     TokenUnavailableError,
 )
 from lightspeed_azure.emulators import Emulators, Fault
+from lightspeed_azure.transports.portal import portal
 
 pytestmark = pytest.mark.integration
 
@@ -345,6 +351,56 @@ def test_a_closed_holder_stays_closed(
     holder.load({"url": stack_url})
     assert "again" in ask(holder.get_client(), "again")
     holder.close()
+
+
+async def test_holders_that_are_dropped_let_go(manager: AzureEntraIDManager) -> None:
+    """Whoever closes nothing leaves no connection behind, once nobody has the holder any more."""
+
+    def dropped(url: str) -> tuple[set[int], list[Any]]:
+        before = set(portal().held)
+        holder = LlamaStackClientHolder.isolated(manager=manager)
+        clients = []
+        for _ in range(2):  # a client that is replaced is dropped, too
+            holder.load({"url": url})
+            assert ask(holder.get_client(), "hello") == "hi"
+            clients.append(weakref.ref(holder.get_client()))
+        return set(portal().held) - before, [weakref.ref(holder), *clients]
+
+    async with serving(stack(answering)) as url:
+        made, things = await asyncio.to_thread(dropped, url)
+        gc.collect()
+        assert made
+        assert [thing() for thing in things] == [None] * 3
+        assert made.isdisjoint(portal().held)
+
+
+def test_a_forked_child_waits_for_no_thread_of_its_parent(
+    manager: AzureEntraIDManager, stack_url: str, emulators: Emulators
+) -> None:
+    """A holder that was being changed when its process forked can be used in the child."""
+    with LlamaStackClientHolder.isolated(manager=manager) as holder:
+        holder.load({"url": stack_url})
+        ask(holder.get_client(), "parent")
+        emulators.azure.revoke_all_issued_before_now()
+        manager.identity().cache.invalidate(manager.access_token)
+        emulators.entra.fault(Fault.delay(1.0))
+        changing = threading.Thread(target=holder.update_azure_token)
+        changing.start()
+        while emulators.entra.requests.requested < 2:
+            time.sleep(0.01)
+        with warnings.catch_warnings(
+            action="ignore"
+        ):  # a process with threads forks: that is meant
+            child = os.fork()
+        if child == 0:
+            signal.alarm(20)  # the end of one that waits for ever
+            try:
+                assert "child" in ask(holder.update_azure_token(), "child")
+                os._exit(0)
+            finally:
+                os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0
+        changing.join()
 
 
 def run_script(config: LlamaStackConfiguration, emulators: Emulators) -> tuple[list[str], str]:

@@ -309,6 +309,35 @@ async def test_the_same_origin_keeps_it(
     assert [data is not None for data in seen.data] == [True, True, False]
 
 
+async def test_others_behind_the_stacks_gateway_get_nothing(
+    kind: Kind, manager: AzureEntraIDManager
+) -> None:
+    """Where the stack's URL has a path, all beside it are strangers, by whichever spelling."""
+    seen: list[tuple[str, bool]] = []
+
+    async def home(request: web.BaseRequest) -> web.StreamResponse:
+        seen.append((request.path, HEADER in headers_of(request)))
+        return await answering(request)
+
+    async def gateway(request: web.BaseRequest) -> web.StreamResponse:
+        path = request.path.removeprefix("/llama")
+        if path == request.path:
+            return await home(request)
+        if path == "/v1/completions":
+            return await redirecting(307, "/other" + CHAT)(request)
+        return await with_listing(home)(request.clone(rel_url=path))
+
+    async with (
+        serving(gateway) as url,
+        kind.client(f"{url}/llama/v1", manager=manager, follow_redirects=True) as client,
+    ):
+        for path in (CHAT, "/v1/completions", url + "/other" + CHAT, url + "/llamas" + CHAT):
+            assert (await kind.ask(client, path, json=QUESTION)).status == 200
+        await kind.ask(client, f"{url}/llama/%2e%2e/other{CHAT}", json=QUESTION)
+    assert [(path, had) for path, had in seen if had] == [(CHAT, True)]
+    assert len(seen) == 5
+
+
 async def test_the_callers_request_never_has_the_token(
     kind: Kind, manager: AzureEntraIDManager
 ) -> None:
