@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import socket
 import ssl
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,25 @@ async def test_an_upload_survives_draining() -> None:
         writer.close()
         idle_writer.close()
     assert seen.requests[-1][3] == body
+
+
+async def test_who_reads_no_answer_is_hung_up_on() -> None:
+    """A caller who asks again and again and takes no answer does not keep the connection."""
+    async with in_front_of(Recording(), idle_timeout=0.5) as proxy:
+        with socket.socket() as caller:
+            caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+            host, _, port = proxy.url.removeprefix("http://").rpartition(":")
+            caller.connect((host, int(port)))
+            caller.setblocking(False)
+            with pytest.raises(ConnectionError):
+                await _asking_for_ever(caller)
+
+
+async def _asking_for_ever(caller: socket.socket) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            requests = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n" * 99
+            await asyncio.get_running_loop().sock_sendall(caller, requests)
 
 
 def pair(folder: Path, host: str = "localhost") -> tuple[Path, Path, bytes]:

@@ -117,6 +117,7 @@ class Proxy:
             name=name,
             header_limit=self.config.header_limit,
             keep_alive=self.config.keep_alive,
+            idle=self.config.idle_timeout,
             tls=self._certificate.context if self._certificate and name == "port" else None,
         )
 

@@ -23,6 +23,9 @@ MAX_HEADERS = 128
 LINGERING = 2.0
 """Seconds for which the rest of a refused body is read, so that the caller sees the answer."""
 
+VERSIONS = ((1, 0), (1, 1))
+"""Of HTTP; the parser takes 0.9 and 2.0 in the same form."""
+
 type Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
@@ -80,6 +83,7 @@ class Listener:
         name: the key of the configuration that names the port, for errors.
         header_limit: bytes that one header, or the request line, may have.
         keep_alive: seconds that a connection is kept without a request.
+        idle: seconds that a caller may leave an answer unread.
         tls: None is plain HTTP.
     """
 
@@ -90,11 +94,13 @@ class Listener:
         name: str,
         header_limit: int,
         keep_alive: float,
+        idle: float,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._handle = handle
         self._name = name
         self._tls = tls
+        self._unread = idle
         self._active: set[web.RequestHandler] = set()  # one request each at a time
         self._idle = asyncio.Event()
         self._idle.set()
@@ -130,6 +136,8 @@ class Listener:
                 f"proxy.{self._name}: cannot listen at {host}:{port} ({reason}); "
                 "give another host or port"
             ) from None
+        for each in self._listening.sockets:
+            _hang_up_on_who_does_not_read(each, self._unread)
         bound = self._listening.sockets[0]
         shown = f"[{host}]" if bound.family == socket.AF_INET6 and ":" in host else host
         scheme = "https" if self._tls else "http"
@@ -182,6 +190,15 @@ class Listener:
                 self._idle.set()
 
 
+def _hang_up_on_who_does_not_read(listening: Any, seconds: float) -> None:
+    """Let the system end connections on which nothing can be sent; they inherit it.
+
+    Otherwise a caller who takes no answer would keep the connection for ever (tcp(7)).
+    """
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
+
+
 def _check_framing(request: web.BaseRequest) -> None:
     """Refuse what another server on the way could read as another request (RFC 9112, section 11.2).
 
@@ -191,7 +208,7 @@ def _check_framing(request: web.BaseRequest) -> None:
         Failure: 400.
     """
     headers = request.headers
-    bad = not request.raw_path.startswith("/")
+    bad = not request.raw_path.startswith("/") or request.version not in VERSIONS
     if hdrs.TRANSFER_ENCODING in headers:
         encodings = [each.strip().lower() for each in headers.getall(hdrs.TRANSFER_ENCODING)]
         bad |= encodings != ["chunked"] or hdrs.CONTENT_LENGTH in headers
