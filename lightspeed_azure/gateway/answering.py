@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+from collections.abc import AsyncIterator, Awaitable
 
 from aiohttp import web
 
@@ -52,7 +53,7 @@ class Answering:
             body = answer.at_once()  # most often all of it is here
             if body is None:
                 with tracked.elsewhere():
-                    body = await self._whole(answer, request_id)
+                    body = await read_whole(_joined(answer.parts), self._idle, request_id)
             headers.popall("Content-Length", None)
             tracked.first_byte()
             return web.Response(status=answer.status, body=body, headers=headers)
@@ -75,18 +76,31 @@ class Answering:
             raise ConnectionResetError("The stack's answer broke off") from None
         return response
 
-    async def _whole(self, answer: Answer, request_id: str) -> bytes:
-        """Return a short body; nothing was sent yet where it breaks off."""
-        try:
-            async with asyncio.timeout(self._idle):
-                return b"".join([part async for part in answer.parts])
-        except Exception as error:  # noqa: BLE001 - whatever it was, there is no whole answer
-            _logger.warning("An answer broke off: %s, request %s", type(error).__name__, request_id)
-            if isinstance(error, TimeoutError):
-                text = "The stack's answer stood still; proxy.idle_timeout is the limit"
-                raise Failure(504, "idle_timeout", text) from None
-            text = "The stack's answer broke off"
-            raise Failure(502, "answer_interrupted", text) from None
+
+async def read_whole[T](reading: Awaitable[T], idle: float, request_id: str) -> T:
+    """Return what is read of an answer of which nothing was sent yet.
+
+    Args:
+        reading: reads it.
+        idle: seconds that it may take.
+        request_id: for the log.
+
+    Raises:
+        Failure: it broke off (502), or stands still (504).
+    """
+    try:
+        async with asyncio.timeout(idle):
+            return await reading
+    except Exception as error:  # noqa: BLE001 - whatever it was, there is no whole answer
+        _logger.warning("An answer broke off: %s, request %s", type(error).__name__, request_id)
+        if isinstance(error, TimeoutError):
+            text = "The stack's answer stood still; proxy.idle_timeout is the limit"
+            raise Failure(504, "idle_timeout", text) from None
+        raise Failure(502, "answer_interrupted", "The stack's answer broke off") from None
+
+
+async def _joined(parts: AsyncIterator[bytes]) -> bytes:
+    return b"".join([part async for part in parts])
 
 
 async def _break_off(

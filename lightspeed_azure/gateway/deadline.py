@@ -2,6 +2,7 @@
 
 import asyncio
 from types import TracebackType
+from typing import Self
 
 
 class Deadline:
@@ -38,6 +39,11 @@ class Deadline:
         if self._timer is None:
             self._timer = loop.call_later(self._seconds, self._look, loop)
 
+    def again(self, task: asyncio.Task[object]) -> None:
+        """Let the time of a task that is inside begin anew."""
+        if self._inside.pop(task, None) is not None:
+            self.enter(task)
+
     def leave(self, task: asyncio.Task[object]) -> bool:
         """Let it end; return whether it was too long."""
         self._inside.pop(task, None)
@@ -66,9 +72,14 @@ class _Block:
         self._deadline = deadline
         self._task = task
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         self._cancelling = self._task.cancelling()
         self._deadline.enter(self._task)
+        return self
+
+    def again(self) -> None:
+        """Let the time begin anew; for any task."""
+        self._deadline.again(self._task)
 
     def __exit__(
         self,

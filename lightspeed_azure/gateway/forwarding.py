@@ -125,7 +125,7 @@ class Forwarding:
             data,
             default_data={},
             call_data=own,
-            stream=bool(data.get("stream")),
+            stream=data.get("stream") is True,  # a stack takes "false" for no stream
         )
 
         async def send() -> Answer:
@@ -134,7 +134,8 @@ class Forwarding:
             if value is not None:
                 headers[self._header] = value
             with tracked.elsewhere():
-                return await unless_refused(await self._send(request, route, headers, body))
+                answer = await self._send(request, route, headers, body)
+                return await unless_refused(answer, headers, config.idle_timeout)
 
         try:
             return await call.sent_by(send, held_answer)

@@ -2,25 +2,56 @@
 
 from collections.abc import AsyncIterator, Callable
 
-from lightspeed_azure.clients.answer import Refused, may_be_refused, raise_if_refused
+from lightspeed_azure.clients.answer import Refused, raise_if_refused
 from lightspeed_azure.clients.event_stream import Events
 from lightspeed_azure.clients.held_stream import HeldStream, Send
 from lightspeed_azure.errors import TokenUnavailableError
 from lightspeed_azure.gateway.answer import Answer
+from lightspeed_azure.gateway.answering import read_whole
 from lightspeed_azure.gateway.failures import Failure
+from lightspeed_azure.gateway.headers import Headers
+from lightspeed_azure.provider_data import PROVIDER_DATA_HEADERS, parse
+
+SHORTEST = 8
+"""Characters of what is looked for as a credential."""
 
 __all__ = ["Refused", "held_answer", "unless_refused"]
 
 
-async def unless_refused(answer: Answer) -> Answer:
-    """Return an answer.
+async def unless_refused(answer: Answer, headers: Headers, idle: float) -> Answer:
+    """Return an answer; an error was looked at.
+
+    Args:
+        answer: the answer.
+        headers: those of the request, as the stack got them.
+        idle: seconds that an error may take to come.
 
     Raises:
         Refused: it says, or may say, that the provider rejected the token.
+        Failure: the error does not come whole, or repeats a credential that the caller must not see.
     """
-    if may_be_refused(answer.status):
-        raise_if_refused(answer, answer.status, await answer.text())
+    if answer.status < 400:
+        return answer
+    try:
+        text = await read_whole(answer.text(), idle, headers.get("X-Request-ID", "-"))
+        if any(secret in text for secret in _secrets(headers)):
+            raise Failure(
+                502, "error_withheld", "The stack's error repeats a credential, so it is not shown"
+            )
+    except BaseException:  # the caller may have left
+        await answer.close()
+        raise
+    raise_if_refused(answer, answer.status, text)
     return answer
+
+
+def _secrets(headers: Headers) -> list[str]:
+    """Return what the proxy put into a request: the stack's key, and those of providers."""
+    secrets = [headers.get("Authorization", "").removeprefix("Bearer ")]
+    for name in PROVIDER_DATA_HEADERS:
+        data = parse(headers.get(name, "{}"))
+        secrets += [str(data[field]) for field in data if "key" in field or "token" in field]
+    return [secret for secret in secrets if len(secret) >= SHORTEST]
 
 
 def held_answer(

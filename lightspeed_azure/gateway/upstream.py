@@ -6,7 +6,7 @@ import io
 import json
 import logging
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -179,7 +179,9 @@ class Upstream:
             Failure: there is no answer (502), or not in time (504).
         """
         try:
-            with self._first_byte():
+            with self._first_byte() as block:
+                if isinstance(body, AsyncIterator):
+                    body = _extending(body, block.again)
                 response = await self._session.request(
                     method,
                     self._url(target),
@@ -213,6 +215,16 @@ class Upstream:
     async def close(self) -> None:
         """Close the connections."""
         await self._session.close()
+
+
+async def _extending(
+    parts: AsyncIterator[bytes], again: Callable[[], None]
+) -> AsyncIterator[bytes]:
+    """Pass a body on; the answer's time begins anew with each part, as it follows the last one."""
+    async for part in parts:
+        again()
+        yield part
+    again()
 
 
 def _late(error: TimeoutError) -> Failure:

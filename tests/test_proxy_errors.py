@@ -1,0 +1,106 @@
+"""Errors of the stack that come late, broken, or with a credential in them; what is sent again."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import web
+from fake_stack import serving, stack
+from families import FAMILY
+from proxying import CHAT, QUESTION, TOKEN, caller, in_front_of, proxying, signed_in
+from pydantic import SecretStr
+
+from lightspeed_azure import LlamaStackConfiguration
+
+REFUSAL = "Error code: 401 - Access token is missing, invalid, or have expired."
+
+
+@pytest.mark.parametrize("status", [400, 401, 500])
+@pytest.mark.parametrize("how", ["stands still", "breaks off"])
+async def test_an_error_that_does_not_come_whole(status: int, how: str) -> None:
+    """Its caller is told so, in the time for bodies; nothing is left open."""
+    told = asyncio.Event()
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        await request.read()
+        response = web.StreamResponse(status=status, headers={"Content-Length": "100"})
+        await response.prepare(request)
+        await response.write(b"{")
+        if how == "stands still":
+            await told.wait()
+        assert request.transport is not None
+        request.transport.abort()
+        return response
+
+    async with in_front_of(handle, idle_timeout=0.3) as proxy, caller(proxy) as http:
+        async with asyncio.timeout(5):
+            answer = await http.post(CHAT, json=QUESTION)
+        expected = {
+            "stands still": (504, "idle_timeout"),
+            "breaks off": (502, "answer_interrupted"),
+        }
+        assert (answer.status_code, answer.json()["error"]["code"]) == expected[how]
+        told.set()
+        assert not proxy.in_flight
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 422, 500, 503])
+async def test_an_error_that_repeats_a_credential_is_withheld(status: int) -> None:
+    """A stack that writes the request's headers into an error gives no caller our token or key."""
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        name = FAMILY.header if request.query_string == "token" else "Authorization"
+        return web.json_response({"error": f"unreadable: {request.headers[name]}"}, status=status)
+
+    manager = signed_in()
+    async with serving(stack(handle)) as url:
+        config = LlamaStackConfiguration(url=url, api_key=SecretStr("key-of-the-stack"))
+        async with proxying(config, manager) as proxy, caller(proxy) as http:
+            for what in ("token", "key"):
+                answer = await http.post(f"{CHAT}?{what}", json=QUESTION)
+                assert answer.status_code == 502
+                assert answer.json()["error"]["code"] == "error_withheld"
+                assert not any(each in answer.text for each in (TOKEN, "key-of-the-stack"))
+    manager.close()
+
+
+async def test_a_slow_upload_is_not_late() -> None:
+    """The time until an answer begins counts from the body's last part: large files take theirs."""
+    told = asyncio.Event()
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        body = await request.read()
+        if body == b"late":
+            await told.wait()
+        return web.json_response({"bytes": len(body)})
+
+    async def parts() -> AsyncIterator[bytes]:
+        for _ in range(6):
+            yield b"x"
+            await asyncio.sleep(0.2)
+
+    async with in_front_of(handle, first_byte_timeout=0.6) as proxy, caller(proxy) as http:
+        answer = await http.post("/v1/files", content=parts())
+        assert answer.json() == {"bytes": 6}
+        answer = await http.post("/v1/files", content=b"late")
+        told.set()
+        assert answer.json()["error"]["code"] == "first_byte_timeout"
+
+
+@pytest.mark.parametrize("stream", ["false", "off", 0, None])
+async def test_tools_are_not_called_twice(stream: object) -> None:
+    """Whatever a stack takes for no stream: a response with tools of its own is not repeated."""
+    bodies: list[bytes] = []
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        bodies.append(await request.read())
+        return web.json_response({"detail": REFUSAL}, status=401)
+
+    asked = {"model": QUESTION["model"], "input": "x", "tools": [{"type": "web_search"}]}
+    async with in_front_of(handle) as proxy, caller(proxy) as http:
+        answer = await http.post("/v1/responses", json={**asked, "stream": stream})
+        assert answer.status_code == 401
+        assert len(bodies) == 1
+        await http.post(CHAT, json=QUESTION)
+    assert [json.loads(each)["model"] for each in bodies[1:]] == [QUESTION["model"]] * 2
