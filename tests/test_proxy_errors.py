@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -12,6 +13,7 @@ from proxying import CHAT, QUESTION, TOKEN, caller, in_front_of, proxying, signe
 from pydantic import SecretStr
 
 from lightspeed_azure import LlamaStackConfiguration
+from lightspeed_azure.clients.refusal import is_azure_refusal
 
 REFUSAL = "Error code: 401 - Access token is missing, invalid, or have expired."
 
@@ -104,3 +106,17 @@ async def test_tools_are_not_called_twice(stream: object) -> None:
         assert len(bodies) == 1
         await http.post(CHAT, json=QUESTION)
     assert [json.loads(each)["model"] for each in bodies[1:]] == [QUESTION["model"]] * 2
+
+
+@pytest.mark.parametrize("text", ["access token is " + "a" * 200_000, "access token is " * 12_000])
+def test_a_long_error_is_read_quickly(text: str) -> None:
+    """An error that repeats what a caller wrote does not hold up everybody else for minutes."""
+    before = time.process_time()
+    assert not is_azure_refusal(Refused(text))
+    assert time.process_time() - before < 5  # minutes, when each character is tried with each
+
+
+class Refused(Exception):  # noqa: N818 - an answer of the stack
+    """An error of status 500."""
+
+    status_code = 500

@@ -14,8 +14,9 @@ _OPENAI_CLIENT_SAYS = "Error code: 401 - "
 _SECRET_HEADERS = ("authorization", "api-key")
 _STACK_SAYS = "An unexpected error occurred"
 _AZURE_SAYS = re.compile(
-    r"access token (is|has|was) \w*,?.*(missing|invalid|expired)", re.IGNORECASE
+    r"access token (?:is|has|was) .{0,200}?(?:missing|invalid|expired)", re.IGNORECASE
 )
+"""Bounded, as an error may repeat a long text of the caller's."""
 
 
 def is_azure_refusal(error: BaseException) -> bool:
