@@ -10,13 +10,20 @@ from fake_stack import answering
 from families import FAMILY
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from multidict import CIMultiDict
 from proxying import CHAT, MODEL, QUESTION, TOKEN, Recording, caller, in_front_of, raw
 from pydantic import SecretStr
 
-from lightspeed_azure.gateway.headers import CREDENTIALS, HOP_BY_HOP
+from lightspeed_azure.gateway.headers import CREDENTIALS, HOP_BY_HOP, clean_answer
 from lightspeed_azure.provider_data import PROVIDER_DATA_HEADERS
 
 BODY = json.dumps(QUESTION).encode()
+GATEWAYS = [
+    *("Remote-Groups", "Impersonate-User", "X-WebAuth-User", "X-Consumer-Username", "X-Groups"),
+    *("X-MS-CLIENT-PRINCIPAL", "X-MS-TOKEN-AAD-ACCESS-TOKEN", "Ocp-Apim-Subscription-Key"),
+    *("X-Goog-Authenticated-User-Email", "X-Goog-IAP-JWT-Assertion", "X-Access-Token"),
+    *("X-Amzn-Oidc-Data", "Cf-Access-Jwt-Assertion", "x_id_token"),
+]
 SECRETS = [
     ("Authorization", "Bearer canary-of-caller"),
     ("aUTHORIZATION", "Basic canary-of-caller"),
@@ -30,6 +37,7 @@ SECRETS = [
     ("X-MaaS-Group", "canary-of-caller"),
     ("X-Remote-User", "canary-of-caller"),
     ("X-Forwarded-User", "canary-of-caller"),
+    *((name, "canary-of-caller") for name in GATEWAYS),
     ("Forwarded", "for=canary-of-caller"),
     ("X-LlamaStack-Provider-Data", '{"azure_api_key": "canary-of-caller"}'),
     ("x-llamastack-PROVIDER-data", '{"AZURE_API_BASE": "https://canary-of-caller"}'),
@@ -159,6 +167,24 @@ async def test_answers_are_clean() -> None:
     assert answer.headers["retry-after"] == "7"
     assert answer.headers["server"] == "lightspeed-azure"
     assert not {"set-cookie", "x-named", FAMILY.header.lower()} & {*answer.headers}
+
+
+@pytest.mark.parametrize(
+    ("tail", "told"),
+    [
+        ("/v1/files/", "/v1/files/"),
+        ("", "/"),
+        ("?a=b", "?a=b"),
+        (".evil.example/x", None),
+        (":9/x", None),
+        ("@evil.example/x", None),
+    ],
+)
+def test_only_the_stacks_own_address_is_taken_off(tail: str, told: str | None) -> None:
+    """A redirect to another host whose name begins alike is told as it is."""
+    origin = "http://stack"
+    answer = CIMultiDict(Location=origin + tail)
+    assert clean_answer(answer, origin)["location"] == (told or origin + tail)
 
 
 GET = b"GET /v1/files HTTP/1.1\r\nHost: x\r\n"

@@ -18,15 +18,25 @@ OURS = ("azure_api_key", "azure_api_base")
 """The fields of the provider data that the proxy fills itself; no caller may send them."""
 
 IDENTITY_HEADERS = (
-    "remote-user",
+    "cf-access-*",
+    "impersonate-*",
+    "remote-*",
+    "x-amzn-oidc-*",
     "x-auth-*",
     "x-authenticated-*",
+    "x-consumer-*",
     "x-forwarded-*",
+    "x-goog-authenticated-*",
+    "x-goog-iap-*",
+    "x-groups",
     "x-maas-*",
+    "x-ms-client-principal*",
+    "x-ms-token-*",
     "x-principal*",
     "x-remote-*",
     "x-tenant*",
     "x-user*",
+    "x-webauth-*",
 )
 """Headers by which gateways tell a stack who the caller is.
 

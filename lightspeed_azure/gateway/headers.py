@@ -26,7 +26,11 @@ HOP_BY_HOP = frozenset(
 """Headers that are meant for the next hop alone (RFC 9110, section 7.6.1; RFC 7540, 3.2.1)."""
 
 CREDENTIALS = frozenset(
-    ["api-key", "authorization", "cookie", "cookie2", "x-api-key", "x-goog-api-key"]
+    [
+        *("api-key", "ocp-apim-subscription-key", "x-api-key", "x-goog-api-key"),
+        *("authorization", "x-access-token", "x-id-token"),
+        *("cookie", "cookie2"),
+    ]
 )
 """What a caller shows to us, and nobody else should see."""
 
@@ -101,8 +105,10 @@ def clean_answer(headers: Mapping[str, str], origin: str) -> Headers:
         lower = name.lower()
         if lower in _NOT_BACK or lower in named:
             continue
-        if lower in ("location", "content-location") and value.startswith(origin):
-            value = value.removeprefix(origin) or "/"  # noqa: PLW2901 - the caller's own origin
+        if lower in ("location", "content-location"):
+            rest = value.removeprefix(origin)
+            if rest != value and rest[:1] in ("", "/", "?"):
+                value = rest or "/"  # noqa: PLW2901 - the caller's own origin
         if value.isascii():
             kept.add(name, value)
     return kept
