@@ -20,8 +20,14 @@ _PORT = click.IntRange(0, 65535)
 @config_option("The service's configuration.")
 @click.option("--host", help="The address that callers reach.  [default: proxy.host]")
 @click.option("--port", type=_PORT, help="Its port; 0 takes a free one.  [default: proxy.port]")
-@click.option("--admin-host", help="The address of metrics and status.")
-@click.option("--admin-port", type=_PORT, help="Its port; 0 takes a free one.")
+@click.option(
+    "--admin-host", help="The address of metrics and status.  [default: proxy.admin_host]"
+)
+@click.option(
+    "--admin-port",
+    type=_PORT,
+    help="Its port; 0 takes a free one.  [default: proxy.admin_port]",
+)
 @click.option("--external-url", metavar="URL", help="The URL by which callers know the proxy.")
 @verbose_option()
 def proxy(config: Path | None, **given: object) -> None:
