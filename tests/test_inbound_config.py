@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 from issuer import headers
+from multidict import CIMultiDict
 
 from lightspeed_azure.config.inbound import ALGORITHMS, InboundConfiguration
 from lightspeed_azure.errors import InvalidConfigurationError
-from lightspeed_azure.gateway.inbound import check_exposure, make_inbound
+from lightspeed_azure.gateway.inbound import Rejected, check_exposure, make_inbound
 
 JWT: dict[str, Any] = {"kind": "jwt", "issuer": "https://sso.example.test", "audience": "llm-proxy"}
 
@@ -107,3 +108,31 @@ async def test_none_lets_everybody_in() -> None:
     await inbound.admit(headers("Bearer x", "Basic y"))
     assert inbound.status().ready
     await inbound.close()
+
+
+@pytest.mark.parametrize(
+    ("headers", "reason"),
+    [
+        ([("Host", "127.0.0.1:8080")], None),
+        ([("Host", "localhost")], None),
+        ([("Host", "[::1]:8080"), ("Origin", "http://localhost:3000")], None),
+        ([], None),
+        ([("Host", "evil.example:8080")], "foreign"),
+        ([("Host", "127.0.0.1"), ("Origin", "https://evil.example")], "foreign"),
+        ([("Host", "127.0.0.1"), ("Origin", "null")], "foreign"),
+        ([("Host", "127.0.0.1"), ("Host", "evil.example")], "foreign"),
+        ([("Host", "[")], "foreign"),
+    ],
+)
+async def test_no_web_page_spends_tokens(
+    headers: list[tuple[str, str]], reason: str | None
+) -> None:
+    """Without authentication only this machine's own names are answered to; browsers tell others."""
+    shown = CIMultiDict(headers)
+    try:
+        await make_inbound(InboundConfiguration(kind="none")).admit(shown)
+        rejected = None
+    except Rejected as error:
+        rejected = (error.reason, error.status, error.headers)
+    assert rejected == (reason and (reason, 403, {}))
+    await make_inbound(InboundConfiguration(kind="none", allow_unauthenticated=True)).admit(shown)

@@ -87,7 +87,7 @@ async def test_an_upload_survives_draining() -> None:
         host, _, port = proxy.url.removeprefix("http://").rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         idle_reader, idle_writer = await asyncio.open_connection(host, int(port))
-        head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
         writer.write(head.encode() + body[:10])
         while not proxy.in_flight:  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(0.01)
@@ -119,7 +119,7 @@ async def test_who_reads_no_answer_is_hung_up_on() -> None:
 async def _asking_for_ever(caller: socket.socket) -> None:
     async with asyncio.timeout(20):
         while True:
-            requests = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n" * 99
+            requests = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n" * 99
             await asyncio.get_running_loop().sock_sendall(caller, requests)
 
 

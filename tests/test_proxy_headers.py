@@ -50,7 +50,7 @@ SECRETS = [
 
 def request_bytes(headers: list[tuple[str, str]], body: bytes = BODY) -> bytes:
     """Return a chat completion with these headers, as they are."""
-    lines = [f"POST {CHAT} HTTP/1.1", "Host: proxy", f"Content-Length: {len(body)}"]
+    lines = [f"POST {CHAT} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}"]
     lines += [f"{name}: {value}" for name, value in headers]
     return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
 
@@ -187,8 +187,8 @@ def test_only_the_stacks_own_address_is_taken_off(tail: str, told: str | None) -
     assert clean_answer(answer, origin)["location"] == (told or origin + tail)
 
 
-GET = b"GET /v1/files HTTP/1.1\r\nHost: x\r\n"
-POST = b"POST /v1/files HTTP/1.1\r\nHost: x\r\n"
+GET = b"GET /v1/files HTTP/1.1\r\nHost: localhost\r\n"
+POST = b"POST /v1/files HTTP/1.1\r\nHost: localhost\r\n"
 
 
 @pytest.mark.parametrize(
@@ -206,13 +206,13 @@ POST = b"POST /v1/files HTTP/1.1\r\nHost: x\r\n"
         POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n",
         POST + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
         POST + b"Transfer-Encoding: chunked\r\n\r\n-3\r\nabc\r\n0\r\n\r\n",
-        b"POST /v1/files HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        b"GET /v1/files HTTP/0.9\r\nHost: x\r\n\r\n",
+        b"POST /v1/files HTTP/1.0\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"GET /v1/files HTTP/0.9\r\nHost: localhost\r\n\r\n",
         b"GET /v1/files\r\n\r\n",
-        b"GET /v1/files HTTP/2.0\r\nHost: x\r\n\r\n",
+        b"GET /v1/files HTTP/2.0\r\nHost: localhost\r\n\r\n",
         GET + b"Host: y\r\n\r\n",
         b"GET /v1/files HTTP/1.1\r\n\r\n",
-        b"GET http://evil/v1/files HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET http://evil/v1/files HTTP/1.1\r\nHost: localhost\r\n\r\n",
         GET + b"X-A: a\rb\r\n\r\n",
         GET + b"X-A: a\0b\r\n\r\n",
         GET + b"X A: 1\r\n\r\n",
@@ -244,7 +244,7 @@ async def test_paths_that_are_not_let_through(path: str) -> None:
     seen = Recording()
     async with in_front_of(seen) as proxy:
         answer = await raw(
-            proxy, f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+            proxy, f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
         )
     assert answer.split()[1] == b"404", answer
     assert seen.requests == []
@@ -256,11 +256,12 @@ async def test_the_path_goes_on_as_it_came() -> None:
     async with in_front_of(seen, routes=["/v1alpha/inference/rerank"]) as proxy:
         for path in ("/v1/files/a%2Fb%20c?x=%2F&y=1%2B1", "/v1alpha/inference/rerank"):
             await raw(
-                proxy, f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+                proxy,
+                f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode(),
             )
             assert seen.requests[-1][1] == path
         assert b" 405 " in await raw(
-            proxy, b"DELETE /v1/models/x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+            proxy, b"DELETE /v1/models/x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         )
 
 
@@ -286,7 +287,7 @@ async def _fuzzed(examples: list[list[tuple[str, str]]]) -> tuple[Recording, lis
     async with in_front_of(seen) as proxy:
         answers = []
         for headers in examples:
-            data = b"POST " + CHAT.encode() + b" HTTP/1.1\r\nHost: x\r\n"
+            data = b"POST " + CHAT.encode() + b" HTTP/1.1\r\nHost: localhost\r\n"
             data += b"Content-Length: %d\r\nConnection: close\r\n" % len(BODY)
             for name, value in headers:
                 data += f"{name}: canary-of-caller{value}\r\n".encode("latin-1")

@@ -123,9 +123,9 @@ async def test_headers_over_the_limit() -> None:
     """Too large headers are 431, and are not repeated to anybody."""
     async with in_front_of(Recording(), header_limit=4096) as proxy:
         for head in (
-            b"GET /v1/files HTTP/1.1\r\nHost: x\r\nX-A: " + b"a" * 5000,
-            b"GET /v1/files?" + b"a" * 5000 + b" HTTP/1.1\r\nHost: x",
-            b"GET /v1/files HTTP/1.1\r\nHost: x" + b"\r\nX-A: aaaa" * 300,
+            b"GET /v1/files HTTP/1.1\r\nHost: localhost\r\nX-A: " + b"a" * 5000,
+            b"GET /v1/files?" + b"a" * 5000 + b" HTTP/1.1\r\nHost: localhost",
+            b"GET /v1/files HTTP/1.1\r\nHost: localhost" + b"\r\nX-A: aaaa" * 300,
         ):
             answer = await raw(proxy, head + b"\r\n\r\n")
             assert answer.split()[1] == b"431", answer
@@ -136,14 +136,16 @@ async def test_a_body_that_stands_still() -> None:
     """A caller who stops in the middle of a body gets 408."""
     async with in_front_of(Recording(), idle_timeout=0.3) as proxy:
         for path in (CHAT, "/v1/files"):
-            head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf"
+            head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nhalf"
             assert (await raw(proxy, head.encode(), seconds=0.6)).split()[1] == b"408"
 
 
 async def test_continue() -> None:
     """A caller who waits to be asked for the body is asked."""
     body = json.dumps(QUESTION).encode()
-    head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nConnection: close\r\n"
+    head = (
+        f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nConnection: close\r\n"
+    )
     async with in_front_of(Recording()) as proxy:
         host, _, port = proxy.url.removeprefix("http://").rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port))

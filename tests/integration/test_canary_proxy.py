@@ -50,7 +50,7 @@ async def test_the_proxy(
         answers.append(await http.post(CHAT, json=QUESTION, headers=strange))
         answers.append(await http.post(CHAT, content=b"{" + b"x" * 5000, headers=known))
         answers.append(await http.post(CHAT, content=b"{canary-provider-data", headers=known))
-        head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}".encode()
+        head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}".encode()
         for bad in (b"x" * 3000, b"\r\n folded: " + KEY.encode(), b"\r\nX: " + b"\xff"):
             canary.read(**{f"raw {bad[:3]!r}": await raw(proxy, head + bad + b"\r\n\r\n")})
         emulators.entra.fault(Fault.status(503))

@@ -1,11 +1,11 @@
 """Who may call the proxy: holders of a JWT, holders of an API key, or everybody on this machine."""
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from lightspeed_azure.config.inbound import InboundConfiguration
 from lightspeed_azure.config.llama_stack import is_loopback
 from lightspeed_azure.errors import InvalidConfigurationError
+from lightspeed_azure.gateway.inbound.everybody import Everybody, InboundStatus, OnThisMachine
 from lightspeed_azure.gateway.inbound.presented import Headers
 from lightspeed_azure.gateway.inbound.rejected import Reason, Rejected
 from lightspeed_azure.token_cache.clock import SYSTEM_CLOCK, Clock
@@ -19,27 +19,6 @@ __all__ = [
     "check_exposure",
     "make_inbound",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class InboundStatus:
-    """A snapshot for people; it holds no secret.
-
-    Attributes:
-        kind: `jwt`, `api_keys` or `none`.
-        ready: whether a good caller would be let in now.
-        keys: how many keys are known.
-        reloads: how often keys were read or fetched and had changed.
-        failures: how often reading or fetching them failed.
-        last_error: why it failed last, "" when the last attempt succeeded.
-    """
-
-    kind: str
-    ready: bool
-    keys: int
-    reloads: int
-    failures: int
-    last_error: str
 
 
 class Inbound(Protocol):
@@ -81,7 +60,7 @@ def make_inbound(config: InboundConfiguration, *, clock: Clock = SYSTEM_CLOCK) -
         from lightspeed_azure.gateway.inbound.api_keys import ApiKeys  # noqa: PLC0415
 
         return ApiKeys(config, clock=clock)
-    return _Everybody()
+    return Everybody() if config.allow_unauthenticated else OnThisMachine()
 
 
 def check_exposure(config: InboundConfiguration, host: str) -> None:
@@ -100,21 +79,3 @@ def check_exposure(config: InboundConfiguration, host: str) -> None:
             "reaches it could spend your tokens; set kind: jwt or api_keys, or "
             "allow_unauthenticated: true if something else decides who may call"
         )
-
-
-class _Everybody:
-    """Lets everybody in."""
-
-    async def start(self) -> None:
-        """Nothing is needed."""
-
-    async def close(self) -> None:
-        """Nothing runs."""
-
-    async def admit(self, headers: Headers) -> None:
-        """Let the request in."""
-        del headers
-
-    def status(self) -> InboundStatus:
-        """Return that everybody is let in."""
-        return InboundStatus("none", ready=True, keys=0, reloads=0, failures=0, last_error="")

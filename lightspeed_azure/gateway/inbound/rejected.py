@@ -27,6 +27,7 @@ class Reason(StrEnum):
     SCOPE = "scope"
     CLAIM = "claim"
     API_KEY = "api_key"
+    FOREIGN = "foreign"
     KEYS_UNAVAILABLE = "keys_unavailable"
 
 
@@ -58,7 +59,9 @@ class Rejected(Exception):  # noqa: N818 - it is an answer to the caller rather 
             self.status = 503
             self.headers["Retry-After"] = str(max(1, round(retry_after)))
             return
-        self.status = 403 if reason in _FORBIDDEN else 401
+        self.status = 403 if reason in _FORBIDDEN or reason is Reason.FOREIGN else 401
+        if reason is Reason.FOREIGN:
+            return  # there is nothing that the caller could show
         self.headers["WWW-Authenticate"] = _challenge(reason, message, scope)
 
     def __reduce__(self) -> tuple[object, ...]:
