@@ -185,6 +185,10 @@ BOMB = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9) if n else 'x'}]\n" 
         ("providers:\n  inference: {a: b}\n", ":2: providers.inference: is not a list"),
         ("providers:\n  inference:\n  - x\n", ":3: providers.inference[0]: is not a provider"),
         (HEAD + "    config: [x]\n", ":5: providers.inference[0].config: is not a map"),
+        *(
+            (HEAD + f"    config: {empty}\n", ":5: providers.inference[0].config: is not a map")
+            for empty in ("[]", "''", "0", "false")
+        ),
         (HEAD + "    provider_id: b\n", ":5: provider_id: is given twice"),
         (HEAD + "    config:\n\t  a: 1\n", ":6: is not valid YAML"),
         ("a: 1\n---\nb: 2\n", ":2: a second document begins here"),

@@ -71,7 +71,7 @@ def azure_providers(tree: object) -> list[AzureProvider]:
     for path, entry in inference_providers(tree):
         if resolved(entry.get("provider_type")) != AZURE_PROVIDER_TYPE:
             continue
-        if not isinstance(entry.get("config") or {}, MutableMapping):
+        if not isinstance(entry.get("config"), MutableMapping | None):
             raise ShapeError((*path, "config"), "is not a map; write its settings as keys")
         found.append(AzureProvider(path, entry))
     return found

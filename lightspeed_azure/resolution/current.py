@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lightspeed_azure.resolution.point import chains_changed
+from lightspeed_azure.resolution.chains import chains_changed
 from lightspeed_azure.resolution.registry import ResolverRegistry
 
 _process_wide = ResolverRegistry()

@@ -2,53 +2,40 @@
 
 import functools
 import inspect
-import threading
-import weakref
 from collections.abc import Callable, Coroutine
 from types import MappingProxyType
 from typing import Any, overload
 
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.resolution.chain import run_async, run_sync, steps
+from lightspeed_azure.resolution.chains import Chained, name_of
+from lightspeed_azure.resolution.current import current
 from lightspeed_azure.resolution.question import Question
 from lightspeed_azure.resolution.registration import Registration
 from lightspeed_azure.resolution.reply import Check
 from lightspeed_azure.resolution.runner import is_async
 
-UNKNOWN: tuple[Any, ...] = (None,)
-"""The chain of a function that has not been called yet."""
 
-_points: "weakref.WeakSet[Point]" = weakref.WeakSet()
-_changes = [0]
-_lock = threading.Lock()  # guards the two above, and every `Point.chain`
-
-
-class Point:
+class Point(Chained):
     """One function into which resolvers may step.
 
     Args:
         name: what resolvers know the function by.
         function: the function itself.
         check: of its result, if that must be of some kind.
-
-    Attributes:
-        chain: the resolvers that step in; empty: the function is called, and nothing else happens.
     """
 
     def __init__(
         self, name: str, function: Callable[..., Any], *, check: Check | None = None
     ) -> None:
-        self.name = name
-        self.chain: tuple[Registration, ...] = UNKNOWN
+        super().__init__(name)
         self._function = function
         self._signature = inspect.signature(function)
         self._check = check
-        with _lock:
-            _points.add(self)
 
     def call(self, args: Any, kwargs: Any, only: str | None = None) -> Any:
         """Call the function through its resolvers; waits."""
-        _registry().discovered()
+        current().discovered()
         chain = self._known(only)
         question = self._question(args, kwargs) if chain else None
         if question is None:
@@ -57,7 +44,7 @@ class Point:
 
     async def acall(self, args: Any, kwargs: Any, only: str | None = None) -> Any:
         """Await the function through its resolvers; never holds up the event loop."""
-        await _registry().adiscovered()
+        await current().adiscovered()
         chain = self._known(only)
         question = self._question(args, kwargs) if chain else None
         if question is None:
@@ -65,13 +52,7 @@ class Point:
         return await run_async(steps(chain, question, self._check, only), self._run)
 
     def _known(self, only: str | None) -> tuple[Registration, ...]:
-        chain = self.chain
-        if chain is UNKNOWN:
-            changes = _changes[0]
-            chain = _registry().chain(self.name)
-            with _lock:
-                if changes == _changes[0]:  # else somebody has registered or left meanwhile
-                    self.chain = chain
+        chain = self.remembered(current().chain)
         names = [each.settings.name for each in chain]
         if only is not None and only not in names:
             known = f"the resolvers are {', '.join(names)}" if names else "none is registered"
@@ -142,40 +123,3 @@ def _extended(function: Any, *, name: str, check: Check | None) -> Any:
 
     called.extensible = point  # type: ignore[attr-defined]
     return called
-
-
-def name_of(function: Any, name: str = "") -> str:
-    """Return what resolvers know a function by; that of an extensible one, if it is one.
-
-    Raises:
-        TypeError: it is neither a function nor a name.
-    """
-    if name or isinstance(function, str):
-        return name or function
-    point = getattr(function, "extensible", None)
-    if isinstance(point, Point):
-        return point.name
-    try:
-        return f"{function.__module__}.{function.__qualname__}"
-    except AttributeError:
-        raise TypeError("a function is needed, or its name") from None
-
-
-def chains_changed() -> None:
-    """Let each function ask the registry at its next call."""
-    with _lock:
-        _changes[0] += 1
-        for point in list(_points):
-            point.chain = UNKNOWN
-
-
-def drop_the_parents() -> None:
-    """Drop what a fork leaves behind in the child: a lock that another thread held."""
-    global _lock  # noqa: PLW0603 - there is one for all functions
-    _lock = threading.Lock()
-
-
-def _registry() -> Any:
-    from lightspeed_azure.resolution.current import current  # noqa: PLC0415 - it knows the points
-
-    return current()

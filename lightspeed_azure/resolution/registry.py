@@ -18,9 +18,9 @@ from lightspeed_azure.config import AzureEntraIdConfiguration
 from lightspeed_azure.config.credential_resolver import CredentialResolverConfiguration
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.resolution import factories
+from lightspeed_azure.resolution.chains import chains_changed, drop_the_parents, name_of
 from lightspeed_azure.resolution.collaborators import Collaborators
 from lightspeed_azure.resolution.factories import EntryPoint, installed
-from lightspeed_azure.resolution.point import chains_changed, drop_the_parents, name_of
 from lightspeed_azure.resolution.registration import Registration
 from lightspeed_azure.resolution.settings import CREDENTIAL_FUNCTIONS, Settings
 from lightspeed_azure.resolution.status import ResolverStatus
