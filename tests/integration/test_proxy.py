@@ -57,6 +57,20 @@ async def test_questions(proxy: Proxy, emulators: Emulators) -> None:
     assert emulators.entra.requests.issued == 1
 
 
+async def test_an_upload(proxy: Proxy) -> None:
+    """A file goes through to the stack, and comes back as it was."""
+    content = b"a line of a file\n" * 20_000
+    async with caller(proxy) as http:
+        stored = await http.post(
+            "/v1/files",
+            files={"file": ("a.txt", content, "text/plain")},
+            data={"purpose": "assistants"},
+        )
+        assert stored.status_code == 200, stored.text
+        read = await http.get(f"/v1/files/{stored.json()['id']}/content")
+    assert read.content == content
+
+
 async def test_openai_client(proxy: Proxy) -> None:
     """OpenAI's own client talks through the proxy, and gets the stack's own errors."""
     async with AsyncOpenAI(base_url=f"{proxy.url}/v1", api_key="x", max_retries=0) as client:
