@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from lightspeed_azure.clients.stack_catalog import (
+    ASK_AHEAD,
     BELIEVED_FOR,
     Listing,
     Provider,
@@ -146,3 +147,53 @@ async def test_a_model_that_moves_takes_no_key_to_its_new_provider() -> None:
     assert await catalog.provider_of("azureml/phi") == LISTING.providers["my-aoai"]
     assert await catalog.provider_of("azureml/phi") == LISTING.providers["my-aoai"]
     assert stack.asked == 3
+
+
+async def test_where_requests_go_on_none_waits_for_the_stack_to_say_it_again() -> None:
+    """In the time before the answer is too old the stack is asked once, behind the requests."""
+    stack = Stack()
+    catalog = stack.catalog()
+    await catalog.provider_of("azureml/phi")
+    answer = asyncio.Event()
+    moved = Listing({"azureml/phi": "my-aoai"}, LISTING.providers)
+
+    async def slow() -> Listing:
+        stack.asked += 1
+        await answer.wait()
+        return moved
+
+    catalog._ask = slow  # noqa: SLF001 - the stack takes its time
+    stack.now += BELIEVED_FOR - ASK_AHEAD - 1
+    for seconds in (0, 2, 2):
+        stack.now += seconds
+        found = await catalog.provider_of("azureml/phi")
+        assert found == LISTING.providers["azureml"]
+        await asyncio.sleep(0)
+    assert stack.asked == 2
+    answer.set()
+    for _ in range(9):
+        await asyncio.sleep(0)
+    assert await catalog.provider_of("azureml/phi") == LISTING.providers["my-aoai"]
+    stack.now += BELIEVED_FOR - ASK_AHEAD - 1
+    await catalog.provider_of("azureml/phi")
+    assert stack.asked == 2
+
+
+async def test_a_stack_that_cannot_be_asked_behind_is_believed_further() -> None:
+    """No request meets the failure, nor waits; the stack is asked again later."""
+    stack = Stack()
+    catalog = stack.catalog()
+    await catalog.provider_of("azureml/phi")
+
+    async def broken() -> Listing:
+        stack.asked += 1
+        raise StackUnavailableError("down")
+
+    catalog._ask = broken  # noqa: SLF001 - the stack goes down
+    stack.now += BELIEVED_FOR - 1
+    for _ in range(3):
+        found = await catalog.provider_of("azureml/phi")
+        assert found == LISTING.providers["azureml"]
+        await asyncio.sleep(0)
+        stack.now += 1
+    assert stack.asked == 2

@@ -22,6 +22,9 @@ class Call:
         """Return the provider-data header's value as of now; None for no header."""
         return encode(self.data) if self.data else None
 
+    def refused(self) -> None:
+        """Note that the provider refused what was sent; here that is nothing of ours."""
+
     async def sent_by[Answer](self, send: Send[Answer], hold: Hold = held) -> Answer:
         """Send the request; `send` asks for `header()` each time."""
         del hold  # nothing is repeated
@@ -87,23 +90,6 @@ class AzureCall(Call):
             self._identity.cache.invalidate(self._sent.secret)
 
 
-class ToolCall(AzureCall):
-    """A plain `/v1/responses` whose tools the stack calls itself: nobody sees whether it has yet.
-
-    So it is never repeated: a refusal drops the token, and the caller gets the stack's own error.
-    """
-
-    async def sent_by[Answer](self, send: Send[Answer], hold: Hold = held) -> Answer:
-        """Send the request once."""
-        del hold
-        try:
-            return await send()
-        except Exception as error:
-            if is_azure_refusal(error):
-                self.refused()
-            raise
-
-
 class StreamedResponseCall(AzureCall):
     """A streamed `/v1/responses`: its refusal comes inside the stream."""
 
@@ -148,10 +134,14 @@ class KeyedCall(Call):
         except Exception as error:
             refused = is_azure_refusal(error)
             if refused:
-                self._keys.refused(self._sent)
+                self.refused()
             if not (refused or is_unexplained(error)) or not await self._changed():
                 raise
         return await send()
+
+    def refused(self) -> None:
+        """Drop the keys that were sent, so that the next ones are new where they can be."""
+        self._keys.refused(self._sent)
 
     async def _changed(self) -> bool:
         """Return whether a key is another by now than the one that was sent."""
@@ -161,8 +151,11 @@ class KeyedCall(Call):
             return False
 
 
-class KeyedToolCall(KeyedCall):
-    """One whose tools the stack calls itself: nobody sees whether it has yet, so it is sent once."""
+class _SentOnce(Call):
+    """A plain `/v1/responses` whose tools the stack calls itself: nobody sees whether it has yet.
+
+    So it is never repeated: a refusal is noted, and the caller gets the stack's own error.
+    """
 
     async def sent_by[Answer](self, send: Send[Answer], hold: Hold = held) -> Answer:
         """Send the request once."""
@@ -171,5 +164,13 @@ class KeyedToolCall(KeyedCall):
             return await send()
         except Exception as error:
             if is_azure_refusal(error):
-                self._keys.refused(self._sent)
+                self.refused()
             raise
+
+
+class ToolCall(_SentOnce, AzureCall):
+    """One for a `remote::azure` model."""
+
+
+class KeyedToolCall(_SentOnce, KeyedCall):
+    """One for a provider whose key we know."""

@@ -28,6 +28,8 @@ __all__ = [
     "MakeCalls",
     "StreamedResponseCall",
     "ToolCall",
+    "asks_a_model",
+    "tokens_at_hand",
 ]
 
 INFERENCE_PATHS = (
@@ -102,10 +104,9 @@ class Calls:
             InvalidConfigurationError: the model's provider has no base_url, or does not read a
                 field that is configured for it.
         """
-        own = merge(parse(value) for value in call_data)
         manager, credentials = self._manager(), self._credentials()
         ours = _OURS if manager.is_entra_id_configured else ()
-        data = merge((without(default_data, ours), own))
+        data = merge((without(default_data, ours), *map(parse, call_data)))
         model = _model(method, path, body) if ours or credentials else None
         provider = None if model is None else await self._catalog.provider_of(model)
         if provider is None:
@@ -139,9 +140,7 @@ class Calls:
 
     def tokens(self) -> list[str]:
         """Return the tokens and keys at hand, to look for where none may be."""
-        latest = (identity.cache.latest() for identity in self._manager().identities)
-        tokens = [HeaderValue(token.secret.get_secret_value()) for token in latest if token]
-        return tokens + self._credentials().secrets()
+        return tokens_at_hand(self._manager(), self._credentials())
 
     def _keys_of(self, credentials: ProviderCredentials, provider: Provider) -> ProviderKeys | None:
         """Return what is configured for a provider beside the identities."""
@@ -161,8 +160,25 @@ class Calls:
         return {name: identity for name, identity in found.items() if identity is not None}
 
 
+def tokens_at_hand(manager: AzureEntraIDManager, credentials: ProviderCredentials) -> list[str]:
+    """Return the tokens and keys that requests may carry now."""
+    latest = (identity.cache.latest() for identity in manager.identities)
+    tokens = [HeaderValue(token.secret.get_secret_value()) for token in latest if token]
+    return tokens + credentials.secrets()
+
+
+def asks_a_model(method: str, path: str) -> bool:
+    """Return whether a request reaches a model.
+
+    Args:
+        method: the HTTP method, in any letter case.
+        path: the path below the stack's URL, or with what stands before it; a query may follow.
+    """
+    return method.upper() == "POST" and _ends_in(path, INFERENCE_PATHS)
+
+
 def _model(method: str, path: str, body: object) -> str | None:
-    if method.upper() != "POST" or not _ends_in(path, INFERENCE_PATHS):
+    if not asks_a_model(method, path):
         return None
     model = body.get("model") if isinstance(body, Mapping) else None
     return model if isinstance(model, str) else None

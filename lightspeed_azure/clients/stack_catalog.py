@@ -18,6 +18,9 @@ ASK_AGAIN_AFTER = 1.0
 BELIEVED_FOR = 60.0
 """Seconds after which the stack is asked again: a model may have moved to another provider."""
 
+ASK_AHEAD = 30.0
+"""Seconds before that from which a request has the stack asked behind it, and does not wait."""
+
 ANSWER_LIMIT = 10.0
 """Seconds that the stack may take to say what it serves."""
 
@@ -89,6 +92,7 @@ class StackCatalog:
         self._listing: Listing | None = None
         self._asked_at = self._believed_until = 0.0
         self._lock = asyncio.Lock()
+        self._asking: asyncio.Task[Listing] | None = None
         self._failure: Exception | None = None
 
     async def provider_of(self, model: str) -> Provider | None:
@@ -111,12 +115,19 @@ class StackCatalog:
         return listing.azure_providers
 
     async def _believed(self) -> Listing:
-        """Return what the stack said lately; what it said before while it does not answer."""
+        """Return what the stack said lately."""
         listing = self._listing
         if listing is None:
             return await self._refreshed(None)
-        if self._monotonic() < self._believed_until:
-            return listing
+        left = self._believed_until - self._monotonic()
+        if left <= 0:
+            return await self._asked_anew(listing)
+        if left <= ASK_AHEAD and (self._asking is None or self._asking.done()):
+            self._asking = asyncio.create_task(self._asked_anew(listing))
+        return listing
+
+    async def _asked_anew(self, listing: Listing) -> Listing:
+        """Return what the stack says now; the listing given while it does not answer."""
         try:
             return await self._refreshed(listing)
         except Exception:  # noqa: BLE001 - the request itself tells what is wrong with the stack

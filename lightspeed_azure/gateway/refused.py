@@ -4,8 +4,7 @@ from collections.abc import AsyncIterator, Callable
 
 from lightspeed_azure.clients.answer import Refused, raise_if_refused
 from lightspeed_azure.clients.event_stream import Events
-from lightspeed_azure.clients.held_stream import HeldStream, Send
-from lightspeed_azure.errors import TokenUnavailableError
+from lightspeed_azure.clients.held_stream import HeldStream, RepetitionFailedError, Send
 from lightspeed_azure.gateway.answer import Answer
 from lightspeed_azure.gateway.answering import read_whole
 from lightspeed_azure.gateway.failures import Failure
@@ -67,10 +66,10 @@ def held_answer(
         except Refused as error:
             second = error.answer
         except Failure:
-            raise TokenUnavailableError("The stack gave no second answer") from None
+            raise RepetitionFailedError from None
         if not second.is_event_stream:
             await second.close()
-            raise TokenUnavailableError("The stack's second answer is no stream")
+            raise RepetitionFailedError
         return Events(second.parts, second.close)
 
     stream = HeldStream(Events(answer.parts, answer.close), refused, again, may_repeat=may_repeat)

@@ -14,7 +14,7 @@ import aiohttp
 from yarl import URL
 
 from lightspeed_azure.clients.environment_proxy import environment_proxy
-from lightspeed_azure.clients.generations import GENERATIONS, LLAMA_STACK, OGX, Generation
+from lightspeed_azure.clients.generations import GENERATIONS, Generation, of_version
 from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.errors import StackUnavailableError
 from lightspeed_azure.gateway.answer import Answer, StackAnswerError
@@ -122,14 +122,12 @@ class Upstream:
         """
         if self._generation is None:
             try:
-                told = await self.require_json("/v1/version")
-                major = int(str(told["version"]).partition(".")[0])
+                self._generation = of_version(await self.require_json("/v1/version"))
             except (StackAnswerError, TimeoutError, ValueError, LookupError, TypeError):
                 raise StackUnavailableError(
                     "The stack does not say its version, so nobody can tell which header it reads; "
                     "check llama_stack.url and that it runs, or give llama_stack.family"
                 ) from None
-            self._generation = OGX if major >= 1 else LLAMA_STACK
         return self._generation
 
     async def get_json(self, path: str) -> Any:
@@ -180,7 +178,7 @@ class Upstream:
         """
         try:
             with self._first_byte() as block:
-                if isinstance(body, AsyncIterator):
+                if body is not None and not isinstance(body, bytes):
                     body = _extending(body, block.again)
                 response = await self._session.request(
                     method,

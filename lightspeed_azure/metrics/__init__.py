@@ -78,7 +78,9 @@ class Metrics:
         self.requests = Counter(
             f"{PREFIX}requests", "Requests that have ended", ["route", "code"], **make
         )
-        self.in_flight = Gauge(f"{PREFIX}requests_in_flight", "Requests that go on", **make)
+        self.in_flight: set[Tracked] = set()
+        in_flight = Gauge(f"{PREFIX}requests_in_flight", "Requests that go on", **make)
+        in_flight.set_function(lambda: len(self.in_flight))
         self.overhead = Histogram(
             f"{PREFIX}overhead_seconds",
             "Time to the first byte of the answer, without what others took",
@@ -158,7 +160,7 @@ class Metrics:
 class Tracked:
     """One request, from `Metrics.request_started` on; `finished` ends it, once."""
 
-    __slots__ = ("_began", "_elsewhere", "_left", "_metrics", "_open", "_route", "_unanswered")
+    __slots__ = ("_began", "_elsewhere", "_left", "_metrics", "_route", "_unanswered")
 
     def __init__(self, metrics: Metrics, route: str) -> None:
         self._metrics = metrics
@@ -166,9 +168,8 @@ class Tracked:
         self._began = metrics.clock()
         self._elsewhere = 0.0
         self._left = 0.0
-        self._open = True
         self._unanswered = True
-        metrics.in_flight.inc()
+        metrics.in_flight.add(self)
 
     def __enter__(self) -> None:
         self._left = self._metrics.clock()
@@ -200,10 +201,10 @@ class Tracked:
         Args:
             code: the status of the answer; 499 where the caller has left before it.
         """
-        if not self._open:
+        try:
+            self._metrics.in_flight.remove(self)
+        except KeyError:
             return
-        self._open = False
-        self._metrics.in_flight.dec()
         text = str(int(code)) if 100 <= code <= 599 else "other"
         self._metrics.child(self._metrics.requests, self._route, text).inc()
 

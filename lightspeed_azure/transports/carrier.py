@@ -16,10 +16,11 @@ from lightspeed_azure.clients.answer import Refused, held_response, unless_refus
 from lightspeed_azure.clients.closing_errors import ClosingErrors
 from lightspeed_azure.clients.generations import GENERATIONS, Generation, of_version
 from lightspeed_azure.clients.inference_call import (
-    INFERENCE_PATHS,
     STREAM_MIN_REMAINING,
     Call,
     Calls,
+    asks_a_model,
+    tokens_at_hand,
 )
 from lightspeed_azure.clients.learned import learned
 from lightspeed_azure.clients.listing import ask
@@ -134,14 +135,14 @@ class TokenCarrier(httpx.AsyncBaseTransport):
         ]
         default: Mapping[str, Any] = request.extensions.get(DEFAULT_DATA, {})
         content = in_memory(request)
-        asks_a_model = request.method == "POST" and _ends_in_inference(request.url.path)
-        if asks_a_model and content is None:
+        is_inference = asks_a_model(request.method, request.url.path)
+        if is_inference and content is None:
             content = await read_into_memory(request, self._body_limit)
-        is_json = asks_a_model or "json" in request.headers.get("content-type", "")
+        is_json = is_inference or "json" in request.headers.get("content-type", "")
         body = parsed(content) if content and is_json else None
         if body is not None:
-            check_body(body, self._tokens(), _OUT_OF_THE_BODY)
-        if not (values or default or asks_a_model):
+            check_body(body, tokens_at_hand(self._manager(), self._credentials()), _OUT_OF_THE_BODY)
+        if not (values or default or is_inference):
             return Call({})
         before = _authorization.set(request.headers.get("authorization"))
         try:
@@ -187,11 +188,6 @@ class TokenCarrier(httpx.AsyncBaseTransport):
         if self._key is not None and "authorization" not in sent.headers:
             sent.headers["Authorization"] = f"Bearer {self._key.get_secret_value()}"
         return sent
-
-    def _tokens(self) -> list[str]:
-        latest = (identity.cache.latest() for identity in self._manager().identities)
-        tokens = [HeaderValue(token.secret.get_secret_value()) for token in latest if token]
-        return [*tokens, *self._credentials().secrets()]
 
     def _deciding(self, generation: Generation) -> Calls:
         if self._calls is None:
@@ -240,7 +236,3 @@ class TokenCarrier(httpx.AsyncBaseTransport):
         if answer.status_code != 200:
             raise _Unwilling(answer.status_code)
         return answer.json()
-
-
-def _ends_in_inference(path: str) -> bool:
-    return f"/{path.strip('/')}".endswith(INFERENCE_PATHS)

@@ -1,11 +1,15 @@
 """Let everybody in: on this machine, or where something else decides."""
 
+import functools
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from lightspeed_azure.config.llama_stack import is_loopback
 from lightspeed_azure.gateway.inbound.presented import Headers
 from lightspeed_azure.gateway.inbound.rejected import Reason, Rejected
+
+_LONGEST = 300
+"""Characters that a scheme, a host name and a port have at most (RFC 1035, section 2.3.4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,7 @@ class OnThisMachine(Everybody):
         """
         shown = [f"//{host}" for host in headers.getall("Host", ())]
         for url in (*shown, *headers.getall("Origin", ())):
-            if not _is_here(url):
+            if len(url) > _LONGEST or not _is_here(url):
                 raise Rejected(
                     Reason.FOREIGN,
                     "Without authentication the proxy answers only to names of this machine; call "
@@ -70,6 +74,7 @@ class OnThisMachine(Everybody):
                 )
 
 
+@functools.lru_cache(256)
 def _is_here(url: str) -> bool:
     try:
         return is_loopback(urlsplit(url).hostname or "")
