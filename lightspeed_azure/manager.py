@@ -39,6 +39,7 @@ class AzureEntraIDManager(metaclass=ProcessWide):
         """
         self._cache_options = cache_options
         self._identities: tuple[Identity, ...] = ()
+        self._by_name: dict[str | None, Identity] = {}
         self._caches: dict[AzureEntraIdConfiguration, TokenCache] = {}
         self._base_url: str | None = None
 
@@ -84,6 +85,7 @@ class AzureEntraIDManager(metaclass=ProcessWide):
                 known = entry in before
                 self._caches[entry] = before.pop(entry) if known else self._cache(block)
         self._identities = tuple(Identity(b, self._caches[_cache_entry(b)]) for b in blocks)
+        self._by_name = {identity.provider_id: identity for identity in self._identities}
         for gone in before.values():
             gone.close()
         for identity in self._identities:
@@ -126,8 +128,7 @@ class AzureEntraIDManager(metaclass=ProcessWide):
         """Return the identity that serves a provider, or None: this provider gets no token."""
         if provider_id is None:
             return self._identities[0] if self._identities else None
-        by_name = {identity.provider_id: identity for identity in self._identities}
-        return by_name.get(provider_id) or by_name.get(None)
+        return self._by_name.get(provider_id) or self._by_name.get(None)
 
     # -- state, never waiting ----------------------------------------------------------------
 

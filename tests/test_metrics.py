@@ -1,5 +1,7 @@
 """Prometheus reads what happened, and nothing of what callers sent."""
 
+import threading
+import tracemalloc
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -66,6 +68,49 @@ def test_a_request_is_counted_by_route_and_code() -> None:
     assert value(metrics, "time_to_first_byte_seconds_count", route="/v1/models") == 1
 
 
+def test_many_requests_are_each_counted_once() -> None:
+    """Also those that are added up in batches, while several threads note and read."""
+    metrics = Metrics(routes=["/v1/models"])
+
+    def work() -> None:
+        for number in range(500):
+            tracked = metrics.request_started("/v1/models")
+            if number % 2:
+                tracked.first_byte()
+            tracked.finished(200 + number % 3)
+            if number % 100 == 0:
+                metrics.exposition()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    route = {"route": "/v1/models"}
+    codes = [value(metrics, "requests_total", **route, code=str(code)) for code in (200, 201, 202)]
+    assert codes == [668, 668, 664]
+    for name in ("time_to_first_byte_seconds_count", "overhead_seconds_count"):
+        assert value(metrics, name, **route) == 1000
+    assert value(metrics, "requests_in_flight") == 0
+
+
+def test_notes_do_not_pile_up_while_nobody_reads() -> None:
+    """They are added up by themselves."""
+    metrics = Metrics(routes=["/v1/models"])
+    for _ in range(10_000):
+        tracked = metrics.request_started("/v1/models")
+        tracked.first_byte()
+        tracked.finished(200)
+    tracemalloc.start()
+    for _ in range(10_000):
+        tracked = metrics.request_started("/v1/models")
+        tracked.first_byte()
+        tracked.finished(200)
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert grown < 100_000
+
+
 def test_overhead_is_what_others_did_not_take() -> None:
     """Of 2.5 s to the first byte the stack took 2 s and the caller 0.4 s: the rest is ours."""
     time = Time()
@@ -77,9 +122,11 @@ def test_overhead_is_what_others_did_not_take() -> None:
     time.now += 0.05
     with tracked.elsewhere():
         time.now += 2
+    time.now += 0.3
+    tracked.waited_for_token(0.3)
     tracked.first_byte()
     route = {"route": "/v1/models"}
-    assert value(metrics, "time_to_first_byte_seconds_sum", **route) == pytest.approx(2.5)
+    assert value(metrics, "time_to_first_byte_seconds_sum", **route) == pytest.approx(2.8)
     assert value(metrics, "overhead_seconds_sum", **route) == pytest.approx(0.1)
 
 
@@ -106,7 +153,7 @@ def test_waiting_for_a_token_is_a_histogram_that_stays_empty() -> None:
     """It is there from the start, so that a rule over it has something to look at."""
     metrics = Metrics()
     assert value(metrics, "token_wait_seconds_count") == 0
-    metrics.waited_for_token(0.3)
+    metrics.request_started("/v1/models").waited_for_token(0.3)
     assert value(metrics, "token_wait_seconds_count") == 1
     assert value(metrics, "token_wait_seconds_sum") == pytest.approx(0.3)
 

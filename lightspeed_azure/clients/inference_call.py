@@ -1,6 +1,6 @@
 """Which call a request is: whose provider data it carries."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lightspeed_azure.clients.call import (
@@ -15,7 +15,7 @@ from lightspeed_azure.clients.stack_catalog import Ask, Provider, StackCatalog
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.identity import Identity
 from lightspeed_azure.manager import AzureEntraIDManager
-from lightspeed_azure.provider_data import HeaderValue, merge, parse, without
+from lightspeed_azure.provider_data import HeaderValue, ProviderData, merge, parse, without
 from lightspeed_azure.sources import ProviderCredentials, ProviderKeys
 
 __all__ = [
@@ -86,7 +86,7 @@ class Calls:
         body: object,
         *,
         default_data: Mapping[str, Any],
-        call_data: Iterable[str],
+        call_data: Sequence[str],
         stream: bool,
     ) -> Call:
         """Return the call that a request makes.
@@ -106,7 +106,11 @@ class Calls:
         """
         manager, credentials = self._manager(), self._credentials()
         ours = _OURS if manager.is_entra_id_configured else ()
-        data = merge((without(default_data, ours), *map(parse, call_data)))
+        data = (
+            merge((without(default_data, ours), *map(parse, call_data)))
+            if (default_data or call_data)
+            else ProviderData()
+        )
         model = _model(method, path, body) if ours or credentials else None
         provider = None if model is None else await self._catalog.provider_of(model)
         if provider is None:
@@ -114,7 +118,7 @@ class Calls:
         is_response = _ends_in(path, ("/v1/responses",))
         has_tools = is_response and _has_tools_of_the_stack(body)
         identity = manager.find_identity(provider.provider_id) if provider.is_azure else None
-        keys = self._keys_of(credentials, provider)
+        keys = self._keys_of(credentials, provider) if credentials else None
         if keys is not None and keys.replace(identity):
             return (KeyedToolCall if has_tools else KeyedCall)(data, keys)
         if identity is None:
@@ -131,7 +135,7 @@ class Calls:
         elif has_tools:
             kind = ToolCall
         return kind(
-            without(data, (f"{provider.provider_id}_api_key", *_OURS)),
+            without(data, (f"{provider.provider_id}_api_key", *_OURS)) if data else data,
             identity,
             base_url,
             min_remaining=self._stream_min_remaining if stream else 0.0,
@@ -144,8 +148,6 @@ class Calls:
 
     def _keys_of(self, credentials: ProviderCredentials, provider: Provider) -> ProviderKeys | None:
         """Return what is configured for a provider beside the identities."""
-        if not credentials:
-            return None
         family = "ogx" if self._key_per_provider else "llama-stack"
         return credentials.keys(
             provider.provider_id, provider.provider_type, provider.base_url, family
@@ -192,4 +194,4 @@ def _has_tools_of_the_stack(body: object) -> bool:
 
 
 def _ends_in(path: str, ends: tuple[str, ...]) -> bool:
-    return f"/{path.partition('?')[0].strip('/')}".endswith(ends)
+    return path in ends or f"/{path.partition('?')[0].strip('/')}".endswith(ends)

@@ -102,7 +102,9 @@ class StackCatalog:
             StackUnavailableError: the stack does not answer, or not in time.
             Exception: the client's own error, when the stack refuses to say.
         """
-        listing = await self._believed()
+        listing = self._listing
+        if listing is None or self._believed_until - self._monotonic() <= ASK_AHEAD:
+            listing = await self._believed()
         known, provider_id = _provider_id(listing, model)
         if not known:
             listing = await self._refreshed(listing)

@@ -2,7 +2,7 @@
 
 import functools
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 from aiohttp import web
 
@@ -45,7 +45,6 @@ class Forwarding:
         credentials: the keys of other providers.
         config: what is let through, and how long is waited.
         tracing: makes the spans.
-        waited: is told the seconds that a request waited for a token.
     """
 
     def __init__(
@@ -56,7 +55,6 @@ class Forwarding:
         config: ProxyConfiguration,
         *,
         tracing: Tracing,
-        waited: Callable[[float], None],
     ) -> None:
         self._upstream = upstream
         self.manager = manager
@@ -64,7 +62,6 @@ class Forwarding:
         self._config = config
         self._answering = Answering(upstream.origin, config.idle_timeout)
         self._tracing = tracing
-        self._waited = waited
         self._cleaner = RequestCleaner(config.strip_headers)
         self._allowed = frozenset(name.lower() for name in config.provider_data) - {*OURS}
         self._calls: Calls | None = None
@@ -129,8 +126,7 @@ class Forwarding:
         )
 
         async def send() -> Answer:
-            with tracked.elsewhere():
-                value = await Timed(call.header(), self._waited)
+            value = await Timed(call.header(), tracked.waited_for_token)
             if value is not None:
                 headers[self._header] = value
             with tracked.elsewhere():

@@ -89,7 +89,6 @@ class Proxy:
                 self._credentials,
                 config,
                 tracing=self._tracing,
-                waited=self._metrics.waited_for_token,
             ),
             upstream=self._upstream,
             inbound=self._inbound,
