@@ -44,6 +44,8 @@ INFERENCE_PATHS = (
 )
 """The calls that reach a model (llama_stack_api 0.7, ogx_api 1.x); nothing else gets a token."""
 
+_INFERENCE = frozenset(INFERENCE_PATHS)
+
 STREAM_MIN_REMAINING = 60.0
 """Seconds of life that a token should have left when a stream starts with it."""
 
@@ -194,4 +196,6 @@ def _has_tools_of_the_stack(body: object) -> bool:
 
 
 def _ends_in(path: str, ends: tuple[str, ...]) -> bool:
-    return path in ends or f"/{path.partition('?')[0].strip('/')}".endswith(ends)
+    if path in _INFERENCE:  # as it most often is, to the letter
+        return path in ends
+    return f"/{path.partition('?')[0].strip('/')}".endswith(ends)

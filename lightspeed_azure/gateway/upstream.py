@@ -46,7 +46,7 @@ _WHY: dict[type[aiohttp.ClientError], str] = {
     aiohttp.ClientConnectorDNSError: _NO_ADDRESS,
 }
 _ANSWERS = StackState(reachable=True)
-_NO_TYPE = ("Content-Type",)
+_NO_TYPE: Any = {"skip_auto_headers": ("Content-Type",)}
 
 
 class _Response(aiohttp.ClientResponse):
@@ -89,7 +89,6 @@ class Upstream:
         self.origin = f"{parts.scheme}://{parts.netloc}"
         self.host, self.port = parts.hostname or "", parts.port
         self._first_byte = Deadline(first_byte_timeout)
-        self._proxy = environment_proxy(parts.scheme, parts.hostname or "")
         self._key = stack.api_key
         self._generation = next((g for g in GENERATIONS if g.family == stack.family), None)
         self._state = StackState()
@@ -98,6 +97,7 @@ class Upstream:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE, ssl=tls),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout),
+            proxy=environment_proxy(parts.scheme, parts.hostname or ""),
             auto_decompress=False,
             response_class=_Response,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -185,10 +185,9 @@ class Upstream:
                     self._url(target),
                     headers=headers,
                     data=io.BytesIO(body) if type(body) is bytes and len(body) > LARGE else body,
-                    # aiohttp would make one up; skipping costs, so only where it is missing
-                    skip_auto_headers=None if "Content-Type" in headers else _NO_TYPE,
                     allow_redirects=False,
-                    proxy=self._proxy,
+                    # aiohttp would make one up; skipping costs, so only where it is missing
+                    **({} if "Content-Type" in headers else _NO_TYPE),
                 )
         except TimeoutError as error:
             failure = _late(error)

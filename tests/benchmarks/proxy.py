@@ -10,7 +10,9 @@ Run `python tests/benchmarks/proxy.py`; it ends with 1 when a ratio misses its l
 
 Load comes from wrk where it is installed, else from a generator of this file, the same for all. Each
 proxy has a core for itself, and load and upstream have the others: two that share one by chance
-would halve a figure. Servers are asked in turn, and what counts is the median of the rounds' ratios.
+would halve a figure. Two servers are asked in turn, several times, and started anew in between, as
+chance has its part in where a process lies in memory. What counts is the best second of each, as
+whatever else the machine does can only slow them down.
 """
 
 import argparse
@@ -33,7 +35,7 @@ from aiohttp import web
 from azure.core.credentials import AccessToken
 
 BARE_LIMIT, LITELLM_LIMIT, FIRST_BYTE_LIMIT, GROWTH_LIMIT = 0.8, 40.0, 0.002, 4096
-ROUNDS, SECONDS, CONNECTIONS = 9, 2, 32
+STARTS, ROUNDS, SECONDS, CONNECTIONS = 5, 8, 1, 32
 STREAMS = 50
 CORES = sorted(os.sched_getaffinity(0))
 OF_PROXIES, OF_OTHERS = {CORES[0]}, {*CORES[1:]} or {CORES[0]}
@@ -204,12 +206,10 @@ async def _rate(port: int, body: bytes) -> float:
     return sum(await asyncio.gather(*(worker() for _ in range(CONNECTIONS)))) / SECONDS
 
 
-def ratio(ours: str, other: str, folder: Path) -> float:
-    """Return how many times as many requests ours answers; both are asked in turn."""
-    for url in (ours, other):
-        rate(url, folder)  # warm up
-    rounds = [rate(ours, folder) / rate(other, folder) for _ in range(ROUNDS)]
-    return statistics.median(rounds)
+def rates(urls: Sequence[str], folder: Path) -> list[float]:
+    """Return the best rate of each server, asked in turn."""
+    rounds = [[rate(url, folder) for url in urls] for _ in range(ROUNDS)]
+    return [max(each) for each in zip(*rounds, strict=True)]
 
 
 async def first_bytes(ports: Sequence[int], rounds: int = 400) -> list[float]:
@@ -318,18 +318,26 @@ def main() -> int:
         start = running.enter_context
         os.sched_setaffinity(0, OF_OTHERS)  # inherited by the upstream and the load
         start(process([python, str(here), "upstream"], ports["upstream"], env=environment))
-        bare = [python, str(here), "bare"]
-        start(process(bare, ports["bare"], env=environment, cores=OF_PROXIES))
-        ours = [python, "-P", "-m", "lightspeed_azure", "proxy", "-c", str(config)]
-        pid = start(process(ours, ports["ours"], env=environment, cores=OF_PROXIES))
-        good = True
-        times = ratio(urls["ours"], urls["bare"], folder)
-        good &= verdict(
+        commands = {
+            "bare": [python, str(here), "bare"],
+            "ours": [python, "-P", "-m", "lightspeed_azure", "proxy", "-c", str(config)],
+        }
+
+        def proxy(name: str) -> contextlib.AbstractContextManager[int]:
+            return process(commands[name], ports[name], env=environment, cores=OF_PROXIES)
+
+        best = []
+        for _ in range(STARTS):
+            with proxy("bare"), proxy("ours"):
+                best.append(rates((urls["ours"], urls["bare"]), folder))
+        fast, slow = (max(each) for each in zip(*best, strict=True))
+        good = verdict(
             "requests/s against a bare aiohttp proxy",
-            f"{times:.2f}",
+            f"{fast / slow:.2f}",
             f">= {BARE_LIMIT}",
-            good=times >= BARE_LIMIT,
+            good=fast / slow >= BARE_LIMIT,
         )
+        pid = start(proxy("ours"))
         direct, through = asyncio.run(first_bytes((ports["upstream"], ports["ours"])))
         good &= verdict(
             "added time to first byte, concurrency 1",
@@ -346,12 +354,12 @@ def main() -> int:
         )
         if not arguments.without_litellm:
             with litellm(ports["litellm"], urls["upstream"], folder):
-                times = ratio(urls["ours"], urls["litellm"], folder)
+                fast, slow = rates((urls["ours"], urls["litellm"]), folder)
             good &= verdict(
                 "requests/s against LiteLLM's proxy",
-                f"{times:.0f} times",
+                f"{fast / slow:.0f} times",
                 f">= {LITELLM_LIMIT:.0f}",
-                good=times >= LITELLM_LIMIT,
+                good=fast / slow >= LITELLM_LIMIT,
             )
     return 0 if good else 1
 
