@@ -5,9 +5,10 @@ import json
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -199,7 +200,12 @@ class Running:
 
 @asynccontextmanager
 async def command(
-    stack_url: str, folder: Path, *, credential: str = "Credential", **proxy: Any
+    stack_url: str,
+    folder: Path,
+    *,
+    credential: str = "Credential",
+    environment: Mapping[str, str] = MappingProxyType({}),
+    **proxy: Any,
 ) -> AsyncIterator[Running]:
     """Run `lightspeed-azure proxy` while the block lasts."""
     config = {
@@ -212,7 +218,7 @@ async def command(
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "lightspeed_azure", "proxy", "-c", str(file)),
         stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent), **environment},
     )
     assert process.stderr is not None
     try:

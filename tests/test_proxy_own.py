@@ -229,15 +229,22 @@ async def test_client_config_without_a_stack() -> None:
     ):
         assert (await http.get("/client-config")).status_code == 502
 
+    answers = [(500, "<html>")]
+    answers += [(200, text) for text in ("<html>", "{}", "[]", "null", '{"data": [3]}')]
+    answers += [(200, '{"data": [{"custom_metadata": {"provider_id": "azure"}}]}')]
+
     async def broken(_: web.BaseRequest) -> web.StreamResponse:
-        return web.Response(status=500, text="<html>")
+        status, text = answers[0]
+        return web.Response(status=status, text=text)
 
     async with (
         serving(broken) as url,
         proxying(url, AzureEntraIDManager.isolated()) as proxy,
         caller(proxy) as http,
     ):
-        assert (await http.get("/client-config")).status_code == 502
+        while answers:
+            assert (await http.get("/client-config")).status_code == 502, answers[0]
+            del answers[0]
 
 
 @pytest.fixture

@@ -11,10 +11,11 @@ from typing import Any
 from pydantic import SecretStr
 
 from lightspeed_azure.emulators import answers, responses
+from lightspeed_azure.emulators.emulated import Emulated
 from lightspeed_azure.emulators.entra import EntraEmulator
 from lightspeed_azure.emulators.exchange import Answer, Handling, Request
-from lightspeed_azure.emulators.faults import Fault, FaultQueue
-from lightspeed_azure.emulators.ledgers import AzureRequests, Ledger
+from lightspeed_azure.emulators.faults import Fault
+from lightspeed_azure.emulators.ledgers import AzureRequests
 from lightspeed_azure.emulators.tokens import TokenIssuer, TokenRefusedError, fingerprint
 
 AUDIENCE = "https://cognitiveservices.azure.com"
@@ -25,7 +26,7 @@ _CREATED = 1_721_172_717  # when gpt-4o-mini was made; any number will do
 _NOT_FOUND = {"error": {"code": "404", "message": "Resource not found"}}
 
 
-class AzureOpenAIEmulator:
+class AzureOpenAIEmulator(Emulated):
     """Stands in for ``https://{resource}.openai.azure.com``.
 
     Safe for concurrent use; everything may be changed while it serves.
@@ -49,11 +50,9 @@ class AzureOpenAIEmulator:
     def __init__(
         self, *, tokens: TokenIssuer, entra: EntraEmulator, clock: Callable[[], float]
     ) -> None:
+        super().__init__(clock)
         self._tokens = tokens
         self._entra = entra
-        self._clock = clock
-        self._ledger = Ledger()
-        self._faults = FaultQueue()
         self.endpoint = ""
         self.reset()
 
@@ -62,8 +61,7 @@ class AzureOpenAIEmulator:
 
     def reset(self) -> None:
         """Start anew: no faults, counters at nought, everything set as at first."""
-        self._faults.clear()
-        self._ledger.clear()
+        self._begin_anew()
         self.audiences: Iterable[str] = (AUDIENCE, f"{AUDIENCE}/")
         self.deployments: Iterable[str] = DEPLOYMENTS
         self.api_keys: Iterable[SecretStr] = ()
@@ -103,10 +101,6 @@ class AzureOpenAIEmulator:
         if on != "all" and on not in paths:
             raise ValueError(f"on must be one of {sorted(paths)} or 'all'; it is {on!r}")
         self._faults.add(fault, times=times, on=paths if on == "all" else frozenset({on}))
-
-    def clear_faults(self) -> None:
-        """Be well again."""
-        self._faults.clear()
 
     def revoke(self, token_or_fingerprint: str) -> None:
         """Answer 401 to this token from now on, though it has not expired."""

@@ -15,17 +15,18 @@ from pydantic import SecretStr
 from lightspeed_azure.emulators import aadsts, discovery
 from lightspeed_azure.emulators.applications import Application, ClientSecret
 from lightspeed_azure.emulators.directory import Directory, issuer_of
+from lightspeed_azure.emulators.emulated import Emulated
 from lightspeed_azure.emulators.exchange import Answer, Handling, Request
-from lightspeed_azure.emulators.faults import Fault, FaultQueue
+from lightspeed_azure.emulators.faults import Fault
 from lightspeed_azure.emulators.grants import authenticate
-from lightspeed_azure.emulators.ledgers import EntraRequests, Ledger
+from lightspeed_azure.emulators.ledgers import EntraRequests
 from lightspeed_azure.emulators.tokens import IssuedToken, TokenIssuer
 
 _REFRESH_IN_FROM = 7200.0  # seconds; the real service adds `refresh_in` to long-lived tokens only
 _ENDPOINTS = frozenset({"token", "discovery", "jwks"})
 
 
-class EntraEmulator:
+class EntraEmulator(Emulated):
     """Stands in for ``login.microsoftonline.com``.
 
     Safe for concurrent use; everything may be changed while it serves.
@@ -41,11 +42,9 @@ class EntraEmulator:
     def __init__(
         self, *, tokens: TokenIssuer, clock: Callable[[], float], token_lifetime: float
     ) -> None:
+        super().__init__(clock)
         self._tokens = tokens
-        self._clock = clock
         self._directory = Directory()
-        self._ledger = Ledger()
-        self._faults = FaultQueue()
         self.authority = ""
         self.token_lifetime = token_lifetime
 
@@ -55,8 +54,7 @@ class EntraEmulator:
     def reset(self, *, token_lifetime: float) -> None:
         """Start anew: another tenant with another application, no faults, counters at nought."""
         self._directory.reset()
-        self._faults.clear()
-        self._ledger.clear()
+        self._begin_anew()
         self.token_lifetime = token_lifetime
 
     @property
@@ -123,10 +121,6 @@ class EntraEmulator:
         if on != "all" and on not in _ENDPOINTS:
             raise ValueError(f"on must be one of {sorted(_ENDPOINTS)} or 'all'; it is {on!r}")
         self._faults.add(fault, times=times, on=_ENDPOINTS if on == "all" else frozenset({on}))
-
-    def clear_faults(self) -> None:
-        """Be well again."""
-        self._faults.clear()
 
     def issue(
         self,

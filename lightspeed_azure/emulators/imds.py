@@ -6,16 +6,16 @@ It differs from Entra ID where it hurts: all values are strings, ``expires_on`` 
 the service's clock, and the same token comes back until it is nearly used up.
 """
 
-import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from lightspeed_azure.emulators.applications import Application
+from lightspeed_azure.emulators.emulated import Emulated
 from lightspeed_azure.emulators.entra import EntraEmulator
 from lightspeed_azure.emulators.exchange import Answer, Handling, Request
-from lightspeed_azure.emulators.faults import Fault, FaultQueue
-from lightspeed_azure.emulators.ledgers import ImdsRequests, Ledger
+from lightspeed_azure.emulators.faults import Fault
+from lightspeed_azure.emulators.ledgers import ImdsRequests
 from lightspeed_azure.emulators.tokens import IssuedToken
 
 _PATH = "/metadata/identity/oauth2/token"
@@ -60,7 +60,7 @@ class _ImdsError(Exception):
         self.text = text
 
 
-class ImdsEmulator:
+class ImdsEmulator(Emulated):
     """Stands in for ``http://169.254.169.254``.
 
     Safe for concurrent use; everything may be changed while it serves.
@@ -79,11 +79,8 @@ class ImdsEmulator:
     name = "IMDS"
 
     def __init__(self, *, entra: EntraEmulator, clock: Callable[[], float]) -> None:
+        super().__init__(clock)
         self._entra = entra
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._ledger = Ledger()
-        self._faults = FaultQueue()
         self.endpoint = ""
         self.reset()
 
@@ -99,8 +96,7 @@ class ImdsEmulator:
             )
             self.renewal_margin = 300.0
             self._kept: dict[tuple[str, str], IssuedToken] = {}
-            self._faults.clear()
-            self._ledger.clear()
+            self._begin_anew()
 
     @property
     def requests(self) -> ImdsRequests:
@@ -116,10 +112,6 @@ class ImdsEmulator:
     def fault(self, fault: Fault, *, times: int | None = None) -> None:
         """Let `fault` strike the next `times` requests (None: all, until `clear_faults`)."""
         self._faults.add(fault, times=times, on=frozenset({"token"}))
-
-    def clear_faults(self) -> None:
-        """Be well again."""
-        self._faults.clear()
 
     def receive(self, request: Request) -> Handling:
         """Count the request, and say how to deal with it."""

@@ -4,15 +4,15 @@ https://learn.microsoft.com/rest/api/keyvault/secrets/get-secret/get-secret,
 https://learn.microsoft.com/azure/key-vault/general/authentication-requests-and-responses
 """
 
-import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from lightspeed_azure.emulators.emulated import Emulated
 from lightspeed_azure.emulators.entra import EntraEmulator
 from lightspeed_azure.emulators.exchange import Answer, Handling, Request
-from lightspeed_azure.emulators.faults import Fault, FaultQueue
-from lightspeed_azure.emulators.ledgers import Ledger, Tally
+from lightspeed_azure.emulators.faults import Fault
+from lightspeed_azure.emulators.ledgers import Tally
 from lightspeed_azure.emulators.tokens import TokenIssuer, TokenRefusedError
 
 RESOURCE = "https://vault.azure.net"
@@ -24,7 +24,7 @@ class _Secret:
     enabled: bool = True
 
 
-class KeyVaultEmulator:
+class KeyVaultEmulator(Emulated):
     """Stands in for ``https://{vault}.vault.azure.net``; safe for concurrent use.
 
     Args:
@@ -43,12 +43,9 @@ class KeyVaultEmulator:
     def __init__(
         self, *, tokens: TokenIssuer, entra: EntraEmulator, clock: Callable[[], float]
     ) -> None:
+        super().__init__(clock)
         self._tokens = tokens
         self._entra = entra
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._ledger = Ledger()
-        self._faults = FaultQueue()
         self.endpoint = ""
         self.reset()
 
@@ -61,8 +58,7 @@ class KeyVaultEmulator:
             self.resource = RESOURCE
             self.readers: frozenset[str] | None = None
             self._secrets: dict[str, _Secret] = {}
-            self._faults.clear()
-            self._ledger.clear()
+            self._begin_anew()
 
     def write(self, name: str, value: str) -> str:
         """Add a version of a secret and return its id, 32 hex digits."""
@@ -79,10 +75,6 @@ class KeyVaultEmulator:
     def fault(self, fault: Fault, *, times: int | None = None) -> None:
         """Let `fault` strike the next `times` requests that carry a token (None: all)."""
         self._faults.add(fault, times=times, on=frozenset({"secrets"}))
-
-    def clear_faults(self) -> None:
-        """Be well again."""
-        self._faults.clear()
 
     @property
     def requests(self) -> Tally:

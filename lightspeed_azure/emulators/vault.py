@@ -6,7 +6,6 @@ https://developer.hashicorp.com/vault/api-docs#http-status-codes
 
 import datetime as dt
 import secrets
-import threading
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,9 +13,10 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from lightspeed_azure.emulators.emulated import Emulated
 from lightspeed_azure.emulators.exchange import Answer, Handling, Request
-from lightspeed_azure.emulators.faults import Fault, FaultQueue
-from lightspeed_azure.emulators.ledgers import Ledger, Tally
+from lightspeed_azure.emulators.faults import Fault
+from lightspeed_azure.emulators.ledgers import Tally
 
 _JSON = "application/json"
 _INVALID = "2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n"
@@ -38,7 +38,7 @@ class _Version:
     deleted: float | None = None
 
 
-class VaultEmulator:
+class VaultEmulator(Emulated):
     """Stands in for ``https://vault.example:8200``; safe for concurrent use.
 
     Args:
@@ -57,10 +57,7 @@ class VaultEmulator:
     name = "Vault"
 
     def __init__(self, *, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._ledger = Ledger()
-        self._faults = FaultQueue()
+        super().__init__(clock)
         self.endpoint = ""
         self.reset()
 
@@ -78,8 +75,7 @@ class VaultEmulator:
             self.service_accounts: dict[str, str] = {}
             self._secrets: dict[str, list[_Version]] = {}
             self._tokens: dict[str, _Token] = {}
-            self._faults.clear()
-            self._ledger.clear()
+            self._begin_anew()
         self.token = self.create_token()
 
     # -- what a test or an operator does ---------------------------------------------------------
@@ -127,10 +123,6 @@ class VaultEmulator:
         """
         every = frozenset({"read", "login", "token"})
         self._faults.add(fault, times=times, on=every if on == "all" else frozenset({on}))
-
-    def clear_faults(self) -> None:
-        """Be well again."""
-        self._faults.clear()
 
     @property
     def requests(self) -> Tally:

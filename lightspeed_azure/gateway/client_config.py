@@ -23,8 +23,12 @@ def client_config(
 
     Raises:
         Failure: there is no such provider or model, or several; the text names those that there are.
+        ValueError: `models` is no such answer.
     """
-    served = _served(models)
+    try:
+        served = _served(models)
+    except (AttributeError, LookupError, TypeError):
+        raise ValueError("The stack's answer is no list of models") from None
     asked = "provider" in query or "model" in query
     provider = query.get("provider") if asked else config.client_provider
     model = query.get("model") if asked else config.client_model

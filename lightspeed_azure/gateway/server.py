@@ -52,14 +52,18 @@ class _Connection(web.RequestHandler):
         self.log_exception(exc_info=exc)
         if request.writer.output_size > 0 or isinstance(exc, ConnectionError):
             raise ConnectionResetError("The answer has begun already")
-        failure = _unreadable(exc) if status == 400 else Failure(status, "internal_error", "")
-        response = web.Response(
-            status=failure.status,
-            body=failure.body(),
-            headers={"Content-Type": "application/json", "Server": SERVER},
-        )
-        response.force_close()
-        return response
+        return _told(_unreadable(exc) if status == 400 else Failure(status, "internal_error", ""))
+
+
+def _told(failure: Failure) -> web.StreamResponse:
+    """Return the answer to a request of which nothing more is read."""
+    response = web.Response(
+        status=failure.status,
+        body=failure.body(),
+        headers={"Content-Type": "application/json", "Server": SERVER},
+    )
+    response.force_close()
+    return response
 
 
 def _unreadable(error: BaseException | None) -> Failure:
@@ -177,13 +181,7 @@ class Listener:
             _check_framing(request)
             return await self._handle(request)
         except Failure as failure:
-            response = web.Response(
-                status=failure.status,
-                body=failure.body(),
-                headers={"Content-Type": "application/json", "Server": SERVER},
-            )
-            response.force_close()
-            return response
+            return _told(failure)
         finally:
             self._active.discard(connection)
             if not self._active:

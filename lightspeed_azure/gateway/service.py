@@ -162,13 +162,13 @@ class Service:
         return self._probes.ready()
 
     async def _client_config(self, request: web.BaseRequest) -> dict[str, str]:
+        own_url = f"{request.scheme}://{request.host}"
         try:
             models = await self._upstream.get_json("/v1/models")
+            return client_config(models, self._config, request.query, own_url)
         except (StackAnswerError, TimeoutError, ValueError):
             text = "The stack does not say which models it serves; check that it runs"
             raise Failure(502, "stack_error", text) from None
-        own_url = f"{request.scheme}://{request.host}"
-        return client_config(models, self._config, request.query, own_url)
 
     def _failed(self, error: Exception, request_id: str) -> web.StreamResponse:
         failure = failure_of(error)

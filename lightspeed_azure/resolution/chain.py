@@ -73,15 +73,19 @@ def _instead(said: Reply, by: Registration, question: Question) -> Outcome | Non
     return None
 
 
+def _next(going: Steps, given: Outcome | None) -> Flight | Run | Outcome:
+    """Return what is to be waited for next, or what came of it all."""
+    try:
+        return going.send(given)
+    except StopIteration as stop:
+        outcome: Outcome = stop.value
+        return outcome
+
+
 def run_sync(going: Steps, function: Callable[[Question], Any]) -> Any:
     """Go through a call on this thread; waits."""
     given: Outcome | None = None
-    while True:
-        try:
-            wanted = going.send(given)
-        except StopIteration as stop:
-            outcome: Outcome = stop.value
-            break
+    while not isinstance(wanted := _next(going, given), Answer | Failure):
         given = None
         if isinstance(wanted, Flight):
             wanted.wait(wanted.timeout + _GRACE)
@@ -90,18 +94,13 @@ def run_sync(going: Steps, function: Callable[[Question], Any]) -> Any:
                 given = Answer(function(wanted.question))
             except Exception as error:  # noqa: BLE001 - resolvers may turn it into an answer
                 given = Failure(error)
-    return _returned(outcome)
+    return _returned(wanted)
 
 
 async def run_async(going: Steps, function: Callable[[Question], Any]) -> Any:
     """Go through a call in a coroutine; never holds up its event loop."""
     given: Outcome | None = None
-    while True:
-        try:
-            wanted = going.send(given)
-        except StopIteration as stop:
-            outcome: Outcome = stop.value
-            break
+    while not isinstance(wanted := _next(going, given), Answer | Failure):
         given = None
         if isinstance(wanted, Flight):
             await wanted.wait_async()
@@ -110,7 +109,7 @@ async def run_async(going: Steps, function: Callable[[Question], Any]) -> Any:
                 given = Answer(await function(wanted.question))
             except Exception as error:  # noqa: BLE001 - resolvers may turn it into an answer
                 given = Failure(error)
-    return _returned(outcome)
+    return _returned(wanted)
 
 
 def _returned(outcome: Outcome) -> Any:

@@ -16,7 +16,7 @@ from lightspeed_azure.clients.ogx_body import checked
 from lightspeed_azure.manager import AzureEntraIDManager
 from lightspeed_azure.sources import ProviderCredentials
 from lightspeed_azure.transports.pulled import pulled_response
-from lightspeed_azure.transports.sync_source import Held, Source
+from lightspeed_azure.transports.sync_source import Held, Source, StandsBefore
 
 
 def synchronous(
@@ -85,26 +85,12 @@ def _library_class() -> Any:
     """Return the library client's class; ogx is there, as the asynchronous one has it."""
     from ogx.core.library_client import OGXAsLibraryClient  # noqa: PLC0415 - optional, and slow
 
-    class LibraryClient(Waiting, OGXAsLibraryClient):  # type: ignore[misc]
+    class LibraryClient(Waiting, StandsBefore, OGXAsLibraryClient):  # type: ignore[misc]
         """OGX inside the process; its inference requests carry the current token."""
 
         def __init__(self, source: Source) -> None:
             OgxClient.__init__(self)  # the stack's own would start another stack
             self.stand_before(source)
-
-        @property
-        def async_client(self) -> Any:
-            """The client on the portal's loop."""
-            return self._source.client
-
-        @property
-        def provider_data(self) -> Any:
-            """The client's own provider data."""
-            return self._source.client.provider_data
-
-        @provider_data.setter
-        def provider_data(self, data: Any) -> None:
-            self._source.client.provider_data = data
 
         def shutdown(self, timeout: float = 0.0) -> None:  # noqa: ARG002 - the stack's own has it
             """Shut the stack down."""

@@ -27,7 +27,7 @@ from lightspeed_azure.provider_data import (
 )
 from lightspeed_azure.sources import ProviderCredentials
 from lightspeed_azure.transports.carrier import DEFAULT_DATA
-from lightspeed_azure.transports.sync_source import Held, Source
+from lightspeed_azure.transports.sync_source import Held, Source, StandsBefore
 from lightspeed_azure.transports.transport import TokenTransport
 
 
@@ -170,7 +170,7 @@ class PulledStream:
         self._source.run(lambda _: self._stream.close())
 
 
-class Library:
+class Library(StandsBefore):
     """The stack inside the process; its inference requests carry the current token."""
 
     generation: Generation
@@ -182,20 +182,6 @@ class Library:
         )
         client.__init__(self)
         self._source = source
-
-    @property
-    def async_client(self) -> Any:
-        """The client on the portal's loop."""
-        return self._source.client
-
-    @property
-    def provider_data(self) -> Any:
-        """The client's own provider data."""
-        return self._source.client.provider_data
-
-    @provider_data.setter
-    def provider_data(self, data: Any) -> None:
-        self._source.client.provider_data = data
 
     def shown_as(self, held: Held, client: Any) -> Self:
         """Return a client that shows what an asynchronous one shows."""

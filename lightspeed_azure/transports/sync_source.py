@@ -79,3 +79,23 @@ class Source:
     def showing(self, held: Held, client: Any) -> "Source":
         """Return the source of another client, on the same connections or the same stack."""
         return Source(self._on_portal, self.config, held, client)
+
+
+class StandsBefore:
+    """A synchronous library client, by the asynchronous one that it stands before."""
+
+    _source: Source
+
+    @property
+    def async_client(self) -> Any:
+        """The client on the portal's loop."""
+        return self._source.client
+
+    @property
+    def provider_data(self) -> Any:
+        """The client's own provider data."""
+        return self._source.client.provider_data
+
+    @provider_data.setter
+    def provider_data(self, data: Any) -> None:
+        self._source.client.provider_data = data
