@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import threading
+import time
 import warnings
 
 from lightspeed_azure import AzureEntraIDManager, LlamaStackClientHolder
@@ -42,6 +43,8 @@ def late() -> None:
 
 
 ask("first")
+if HTTP is None:
+    time.sleep(1)  # SQLite's locks do not survive a fork; the stack inside notes its answer
 child = os.fork()
 if child == 0:
     try:
