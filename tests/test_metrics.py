@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI, Request, Response
 from fastapi.testclient import TestClient
+from prometheus_client import Counter
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from token_cache_fakes import FakeClock
@@ -66,6 +67,16 @@ def test_a_request_is_counted_by_route_and_code() -> None:
     assert value(metrics, "requests_total", route="/v1/models", code="200") == 1
     assert value(metrics, "requests_total", route="/v1/models", code="500") is None
     assert value(metrics, "time_to_first_byte_seconds_count", route="/v1/models") == 1
+
+
+def test_the_registry_is_one_like_any_other() -> None:
+    """A part of it can be read, and a second metric of the same name is an error."""
+    metrics = Metrics()
+    metrics.request_started("/v1/models").finished(200)
+    part = metrics.registry.restricted_registry(["lightspeed_azure_requests_total"])
+    assert [sample.value for family in part.collect() for sample in family.samples] == [1]
+    with pytest.raises(ValueError, match="Duplicated"):
+        Counter("lightspeed_azure_requests", "Something else", registry=metrics.registry)
 
 
 def test_many_requests_are_each_counted_once() -> None:

@@ -1,10 +1,14 @@
 """Which provider serves a model: as the stack says, not as the name looks."""
 
 import asyncio
+import gc
+import weakref
+from contextvars import ContextVar
 
 import pytest
 
 from lightspeed_azure.clients.stack_catalog import (
+    ANSWER_LIMIT,
     ASK_AHEAD,
     BELIEVED_FOR,
     Listing,
@@ -179,21 +183,101 @@ async def test_where_requests_go_on_none_waits_for_the_stack_to_say_it_again() -
     assert stack.asked == 2
 
 
-async def test_a_stack_that_cannot_be_asked_behind_is_believed_further() -> None:
-    """No request meets the failure, nor waits; the stack is asked again later."""
+class Hanging(Stack):
+    """A stack that answers once, and then to nobody until it is well again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.well = asyncio.Event()
+        self.well.set()
+
+    async def ask(self) -> Listing:
+        """Answer when well."""
+        self.asked += 1
+        await self.well.wait()
+        return self.listing
+
+
+async def asked_behind(stack: Hanging) -> StackCatalog:
+    """Return a catalog that asks the stack behind a request, and gets no answer."""
+    catalog = stack.catalog()
+    await catalog.provider_of("azureml/phi")
+    stack.well.clear()
+    stack.now += BELIEVED_FOR - 1
+    assert await catalog.provider_of("azureml/phi") == LISTING.providers["azureml"]
+    await asyncio.sleep(0)
+    assert stack.asked == 2
+    return catalog
+
+
+async def test_a_failure_behind_is_no_requests() -> None:
+    """No request meets it nor waits for it; what was said before counts no longer for it."""
     stack = Stack()
     catalog = stack.catalog()
     await catalog.provider_of("azureml/phi")
+    moved = Listing({"azureml/phi": "my-aoai"}, LISTING.providers)
 
     async def broken() -> Listing:
         stack.asked += 1
         raise StackUnavailableError("down")
 
-    catalog._ask = broken  # noqa: SLF001 - the stack goes down
-    stack.now += BELIEVED_FOR - 1
-    for _ in range(3):
-        found = await catalog.provider_of("azureml/phi")
-        assert found == LISTING.providers["azureml"]
+    well, catalog._ask = catalog._ask, broken  # noqa: SLF001 - the stack goes down
+    stack.now += BELIEVED_FOR - ASK_AHEAD
+    for seconds in (0, 1, ANSWER_LIMIT):
+        stack.now += seconds
+        assert await catalog.provider_of("azureml/phi") == LISTING.providers["azureml"]
         await asyncio.sleep(0)
-        stack.now += 1
+        await asyncio.sleep(0)
+    assert stack.asked == 3
+    catalog._ask, stack.listing = well, moved  # noqa: SLF001 - and comes back
+    stack.now += ASK_AHEAD
+    assert await catalog.provider_of("azureml/phi") == LISTING.providers["my-aoai"]
+
+
+@pytest.mark.parametrize(
+    ("later", "model"), [(1, "azureml/phi"), (0, "new")], ids=["too old", "an unknown model"]
+)
+async def test_a_request_that_must_know_asks_itself(later: float, model: str) -> None:
+    """It does not wait for the one behind, which got no answer, nor share in its failure."""
+    stack = Hanging()
+    catalog = await asked_behind(stack)
+    stack.now += later
+    stack.listing = Listing({"azureml/phi": "my-aoai", "new": "my-aoai"}, LISTING.providers)
+    stack.well = asyncio.Event()  # who asked before waits for ever
+    stack.well.set()
+    async with asyncio.timeout(1):
+        assert await catalog.provider_of(model) == LISTING.providers["my-aoai"]
+    assert stack.asked == 3
+
+
+async def test_nothing_is_kept_of_the_request_behind_which_the_stack_was_asked() -> None:
+    """Its context may hold what a caller showed."""
+    shown: ContextVar[Stack] = ContextVar("shown")
+    stack, caller = Stack(), Stack()
+    kept = weakref.ref(caller)
+    catalog = stack.catalog()
+    await catalog.provider_of("azureml/phi")
+    stack.now += BELIEVED_FOR - 1
+
+    async def request(caller: Stack) -> None:
+        shown.set(caller)
+        await catalog.provider_of("azureml/phi")
+
+    await asyncio.create_task(request(caller))
+    for _ in range(9):
+        await asyncio.sleep(0)
     assert stack.asked == 2
+    del caller
+    gc.collect()
+    assert kept() is None
+
+
+async def test_a_closed_catalog_asks_no_more() -> None:
+    """What nobody waits for ends with the connections."""
+    stack = Hanging()
+    catalog = await asked_behind(stack)
+    before = asyncio.all_tasks()
+    catalog.close()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert len(before - asyncio.all_tasks()) == 1

@@ -164,10 +164,8 @@ class AsyncLlamaStackClientHolder(metaclass=ProcessWide):
 
         Asks the stack until it has answered once.
         """
-        if self._catalog is None:
-            return None
         try:
-            providers = await self._catalog.azure_providers()
+            providers = await self._catalog.azure_providers() if self._catalog else ()
         except Exception as error:  # noqa: BLE001 - any client's any error means: not known yet
             _logger.warning("The stack did not say its providers: %s", type(error).__name__)
             return None
@@ -179,6 +177,8 @@ class AsyncLlamaStackClientHolder(metaclass=ProcessWide):
         for task in self._retired:
             task.cancel()
         self._retired.clear()
+        if self._catalog is not None:
+            self._catalog.close()
         self._client = self._wanted = None
         self._credentials.close()
         async with contextlib.AsyncExitStack() as stack:  # all of them, whatever one raises
@@ -205,10 +205,9 @@ class AsyncLlamaStackClientHolder(metaclass=ProcessWide):
             generation = await generations.in_use(config)
             await asyncio.to_thread(generations.prepare, generation)
             if config.use_as_library_client:
-                identities = self.manager.identities
                 client = await start_enriched(
                     config,
-                    [identity.config for identity in identities] or None,
+                    [identity.config for identity in self.manager.identities] or None,
                     lambda path: generations.start(generation, path, make_calls),
                     limit=self._start_limit,
                     by_hand=generation.run,

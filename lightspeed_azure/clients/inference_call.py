@@ -148,6 +148,10 @@ class Calls:
         """Return the tokens and keys at hand, to look for where none may be."""
         return tokens_at_hand(self._manager(), self._credentials())
 
+    def close(self) -> None:
+        """Ask the stack nothing any more that no request waits for."""
+        self._catalog.close()
+
     def _keys_of(self, credentials: ProviderCredentials, provider: Provider) -> ProviderKeys | None:
         """Return what is configured for a provider beside the identities."""
         family = "ogx" if self._key_per_provider else "llama-stack"

@@ -1,6 +1,7 @@
 """Which model of a stack is served by which provider, as the stack itself says."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -16,10 +17,10 @@ ASK_AGAIN_AFTER = 1.0
 """Seconds between two questions to the stack about a model that it did not know."""
 
 BELIEVED_FOR = 60.0
-"""Seconds after which the stack is asked again: a model may have moved to another provider."""
+"""Seconds for which the stack's answer counts: a model may move to another provider."""
 
 ASK_AHEAD = 30.0
-"""Seconds before that from which a request has the stack asked behind it, and does not wait."""
+"""Seconds before their end from which a request has the stack asked behind it, and does not wait."""
 
 ANSWER_LIMIT = 10.0
 """Seconds that the stack may take to say what it serves."""
@@ -92,7 +93,8 @@ class StackCatalog:
         self._listing: Listing | None = None
         self._asked_at = self._believed_until = 0.0
         self._lock = asyncio.Lock()
-        self._asking: asyncio.Task[Listing] | None = None
+        self._asking: asyncio.Task[None] | None = None
+        self._ask_ahead_from = 0.0
         self._failure: Exception | None = None
 
     async def provider_of(self, model: str) -> Provider | None:
@@ -103,13 +105,18 @@ class StackCatalog:
             Exception: the client's own error, when the stack refuses to say.
         """
         listing = self._listing
-        if listing is None or self._believed_until - self._monotonic() <= ASK_AHEAD:
+        if listing is None or self._monotonic() >= self._ask_ahead_from:
             listing = await self._believed()
         known, provider_id = _provider_id(listing, model)
         if not known:
             listing = await self._refreshed(listing)
             _, provider_id = _provider_id(listing, model)
         return None if provider_id is None else listing.providers.get(provider_id)
+
+    def close(self) -> None:
+        """Ask nothing any more that nobody waits for."""
+        if self._asking is not None:
+            self._asking.cancel()
 
     async def azure_providers(self) -> tuple[Provider, ...]:
         """Return the stack's Azure providers, in the order of its configuration."""
@@ -121,22 +128,39 @@ class StackCatalog:
         listing = self._listing
         if listing is None:
             return await self._refreshed(None)
-        left = self._believed_until - self._monotonic()
-        if left <= 0:
-            return await self._asked_anew(listing)
-        if left <= ASK_AHEAD and (self._asking is None or self._asking.done()):
-            self._asking = asyncio.create_task(self._asked_anew(listing))
-        return listing
-
-    async def _asked_anew(self, listing: Listing) -> Listing:
-        """Return what the stack says now; the listing given while it does not answer."""
+        now = self._monotonic()
+        if now < self._believed_until:
+            if now >= self._ask_ahead_from and self._asking is None:
+                self._ask_ahead_from = min(now + ANSWER_LIMIT, self._believed_until)
+                self._asking = asyncio.create_task(self._asked_behind(listing))
+                self._asking.add_done_callback(self._no_longer_asking)
+            return listing
         try:
             return await self._refreshed(listing)
         except Exception:  # noqa: BLE001 - the request itself tells what is wrong with the stack
-            self._believed_until = self._monotonic() + BELIEVED_FOR
+            self._believe_from(self._monotonic())
             return listing
 
+    def _believe_from(self, now: float) -> None:
+        self._believed_until = now + BELIEVED_FOR
+        self._ask_ahead_from = self._believed_until - ASK_AHEAD
+
+    async def _asked_behind(self, listing: Listing) -> None:
+        """Ask the stack for nobody's sake; where it does not answer, a request asks it in time."""
+        with contextlib.suppress(Exception):
+            await self._renewed(listing)
+
+    def _no_longer_asking(self, task: asyncio.Task[None]) -> None:
+        """Forget a task, which has the context of the request that began it."""
+        if self._asking is task:
+            self._asking = None
+
     async def _refreshed(self, seen: Listing | None) -> Listing:
+        """Return what the stack says now, for a request that waits."""
+        self.close()  # a failure of what nobody waits for is not this request's
+        return await self._renewed(seen)
+
+    async def _renewed(self, seen: Listing | None) -> Listing:
         failure = self._failure
         async with self._lock:
             current = self._listing
@@ -161,7 +185,7 @@ class StackCatalog:
                 raise
             self._learned(listing)
             self._listing, self._asked_at = listing, self._monotonic()
-            self._believed_until = self._asked_at + BELIEVED_FOR
+            self._believe_from(self._asked_at)
             _logger.debug(
                 "The stack serves Azure through %s",
                 [each.provider_id for each in listing.azure_providers],

@@ -96,6 +96,11 @@ class Forwarding:
         finally:
             await answer.close()
 
+    def close(self) -> None:
+        """Ask the stack nothing any more; before its connections are closed."""
+        if self._calls is not None:
+            self._calls.close()
+
     async def _infer(
         self,
         request: web.BaseRequest,

@@ -82,14 +82,11 @@ class Proxy:
             first_byte_timeout=config.first_byte_timeout,
         )
         self.probes = Probes(manager, self._credentials.status)
+        self._forwarding = Forwarding(
+            self._upstream, manager, self._credentials, config, tracing=self._tracing
+        )
         service = Service(
-            forwarding=Forwarding(
-                self._upstream,
-                manager,
-                self._credentials,
-                config,
-                tracing=self._tracing,
-            ),
+            forwarding=self._forwarding,
             upstream=self._upstream,
             inbound=self._inbound,
             probes=self.probes,
@@ -169,6 +166,7 @@ class Proxy:
         await self._callers.close()
         await self._operators.close()
         await self._inbound.close()
+        self._forwarding.close()
         await self._upstream.close()
         await asyncio.to_thread(self._tracing.close)
 

@@ -93,6 +93,11 @@ class Requests(Collector):
         self._time_to_first_byte = functools.cache(time_to_first_byte.labels)
         self._metrics = (ended, in_flight, overhead, time_to_first_byte, waits)
 
+    def describe(self) -> Iterator[Metric]:
+        """Yield the names and kinds, as registries ask for them."""
+        for metric in self._metrics:
+            yield from metric.describe()
+
     def collect(self) -> Iterator[Metric]:
         """Yield what is counted, up to now."""
         self._add_up()

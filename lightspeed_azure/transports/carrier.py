@@ -170,6 +170,8 @@ class TokenCarrier(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """Close the connections."""
+        if self._calls is not None:
+            self._calls.close()
         await self._asking.aclose()
 
     async def _with_header(self, request: httpx.Request, call: Call) -> httpx.Request:
@@ -208,8 +210,14 @@ class TokenCarrier(httpx.AsyncBaseTransport):
         if self._generation is None:
             if self._finding is None or self._finding.done():
                 self._finding = asyncio.create_task(self._found())
+                self._finding.add_done_callback(self._forget)
             self._generation = await asyncio.shield(self._finding)
         return self._generation
+
+    def _forget(self, finding: asyncio.Task[Generation]) -> None:
+        """Let go of a task, which has the context of the request that began it."""
+        if self._finding is finding:
+            self._finding = None
 
     async def _found(self) -> Generation:
         try:
