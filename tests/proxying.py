@@ -186,10 +186,18 @@ class Running:
     Attributes:
         url: where callers reach it.
         admin_url: where operators do.
+        rest: what it says after its addresses, until it ends.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process, url: str, admin_url: str) -> None:
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        rest: asyncio.Task[bytes],
+        url: str,
+        admin_url: str,
+    ) -> None:
         self.process = process
+        self.rest = rest
         self.url = url
         self.admin_url = admin_url
 
@@ -229,7 +237,7 @@ async def command(
             if " on http" in line:
                 urls.append(line.partition(" on ")[2].split()[0])
         reading = asyncio.create_task(process.stderr.read())  # or the pipe fills, and it stands
-        yield Running(process, *urls)
+        yield Running(process, reading, *urls)
         reading.cancel()
     finally:
         with suppress(ProcessLookupError):

@@ -213,6 +213,17 @@ def test_a_private_ca_that_is_not_configured(emu: Emulators, tmp_path: Path) -> 
     assert "Set ca_bundle" in error.cure
 
 
+def test_a_private_ca_whose_file_is_gone(emu: Emulators, tmp_path: Path) -> None:
+    """It was there at start-up; the cure names the key, the message the file."""
+    file = tmp_path / "ca.pem"
+    file.write_bytes(Certificate().public)
+    source = credential_source(configured(emu, **secret(emu), ca_bundle=file))
+    file.unlink()
+    with pytest.raises(TokenUnavailableError, match=r"ca\.pem is gone") as caught:
+        source(attempt(timeout=10))
+    assert "ca_bundle" in caught.value.cure
+
+
 @pytest.mark.parametrize(
     ("fault", "words"),
     [

@@ -1,5 +1,6 @@
 """Whoever shows a key of the file is let in, and the file may change at any time."""
 
+import asyncio
 import hashlib
 import logging
 import threading
@@ -14,7 +15,7 @@ from kubernetes_volume import KubernetesVolume
 
 from lightspeed_azure.config.inbound import InboundConfiguration
 from lightspeed_azure.errors import InvalidConfigurationError
-from lightspeed_azure.gateway.inbound import Inbound, make_inbound
+from lightspeed_azure.gateway.inbound import Inbound, InboundStatus, make_inbound
 from lightspeed_azure.gateway.inbound.presented import LONGEST
 from lightspeed_azure.secret_file import SecretFile
 
@@ -138,6 +139,28 @@ async def test_a_bad_file_never_replaces_a_good_one(
     clock.mono_now += 1
     assert await reason(inbound, headers(f"Bearer {THREE}")) is None
     assert inbound.status().last_error == ""
+
+
+async def test_who_looks_at_the_status_has_the_file_read(file: Path) -> None:
+    """An operator sees what is wrong while nobody calls, and that it is mended; once a second."""
+    clock = clock_now()
+    inbound = made(file, clock)
+    await inbound.start()
+
+    async def looked() -> InboundStatus:
+        clock.mono_now += 1
+        for _ in range(3):
+            inbound.status()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            await task
+        return inbound.status()
+
+    write(file, b"broken")
+    assert (await looked()).last_error
+    assert (await looked()).failures == 2
+    write(file, TWO.encode())
+    mended = await looked()
+    assert (mended.last_error, mended.reloads) == ("", 2)
 
 
 @pytest.mark.parametrize("case", [*BAD, "missing"])

@@ -47,6 +47,7 @@ async def test_sigterm_lets_requests_finish(tmp_path: Path) -> None:
             assert rest.endswith(b"data: [DONE]\n\n")
         async with asyncio.timeout(10):
             assert await running.process.wait() == 0
+            assert b"cut off" not in await running.rest
         with pytest.raises(httpx.ConnectError):
             async with running.client() as late:
                 await late.get("/livez")
@@ -77,6 +78,7 @@ async def test_draining_has_an_end(tmp_path: Path, how: str) -> None:
         async with asyncio.timeout(10):
             assert await running.process.wait() == 0
             await ended.wait()
+            assert b"1 requests were cut off" in await running.rest
 
 
 async def test_an_upload_survives_draining() -> None:

@@ -165,7 +165,9 @@ class Failure:
             return transport
         text = str(self.error)
         kind = self.config.credential_kind
-        if "Azure CLI not found" in text and kind == "azure_cli":
+        if self.config.ca_bundle and not self.config.ca_bundle.is_file():
+            what, cure = f"{self.config.ca_bundle} is gone", "Bring it back, or correct ca_bundle"
+        elif "Azure CLI not found" in text and kind == "azure_cli":
             what, cure = "The Azure CLI is not installed", "Install it, then: az login"
         elif "az login" in text and kind == "azure_cli":
             what, cure = "The Azure CLI is not signed in", "Sign in: az login"

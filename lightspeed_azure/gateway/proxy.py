@@ -221,6 +221,8 @@ async def serve(
         await asyncio.wait((draining, again), return_when=asyncio.FIRST_COMPLETED)
         draining.cancel()
         again.cancel()
+        if proxy.in_flight:
+            told(f"Ended: {proxy.in_flight} requests were cut off")
 
 
 def _quieten_collector() -> None:

@@ -97,7 +97,9 @@ class ApiKeys:
             raise Rejected(Reason.API_KEY, "The API key is not known here")
 
     def status(self) -> InboundStatus:
-        """Return a snapshot."""
+        """Return a snapshot; where no caller comes, whoever looks has the file read again."""
+        if self._monotonic() >= self._reread_at and _in_a_loop():
+            self._begin_reading()
         return InboundStatus(
             kind="api_keys",
             ready=bool(self._hashes),
@@ -109,10 +111,14 @@ class ApiKeys:
 
     async def _reread(self) -> None:
         """Read the file again; whoever comes meanwhile waits for the same reading."""
+        self._begin_reading()
+        if self._reading is not None:
+            await asyncio.wait((self._reading,), timeout=_PATIENCE)
+
+    def _begin_reading(self) -> None:
         if self._reading is None:
             self._reading = asyncio.create_task(self._read(), name="read the API keys")
         self._reread_at = self._monotonic() + _REREAD
-        await asyncio.wait((self._reading,), timeout=_PATIENCE)
 
     async def _read(self) -> None:
         try:
@@ -125,6 +131,14 @@ class ApiKeys:
             self._hashes = hashes
             self._reloads += 1
             _logger.info("%d API keys are known now", len(hashes))
+
+
+def _in_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def hashes_of(content: bytes) -> frozenset[bytes]:
