@@ -5,6 +5,7 @@ import json
 import signal
 import socket
 import ssl
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,14 @@ from proxying import (
 
 from lightspeed_azure.cli import main
 from lightspeed_azure.gateway.certificate import ServerCertificate
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+async def test_the_command_runs_on_uvloop(tmp_path: Path) -> None:
+    """What is measured is what is tested."""
+    async with serving(stack(Recording())) as url, command(url, tmp_path) as running:
+        maps = await asyncio.to_thread(Path(f"/proc/{running.process.pid}/maps").read_text)
+        assert "uvloop" in maps
 
 
 async def test_sigterm_lets_requests_finish(tmp_path: Path) -> None:

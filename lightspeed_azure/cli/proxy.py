@@ -36,8 +36,7 @@ def proxy(config: Path | None, **given: object) -> None:
     Inference requests for Azure's models get the current token; everything else goes through as it
     is. Requests that run when it is asked to end may finish.
     """
-    import asyncio  # noqa: PLC0415 - takes a tenth of a second
-
+    run = import_extra("gateway", "lightspeed_azure.gateway.event_loop").run
     serve = import_extra("gateway", "lightspeed_azure.gateway.proxy").serve
     from lightspeed_azure.config import (  # noqa: PLC0415 - slow
         ProxyConfiguration,
@@ -48,4 +47,4 @@ def proxy(config: Path | None, **given: object) -> None:
     before = configuration.proxy or ProxyConfiguration()
     options = {name: value for name, value in given.items() if value is not None}
     merged = ProxyConfiguration(**{**dict(before), **options})
-    asyncio.run(serve(configuration, merged, lambda line: click.echo(line, err=True)))
+    run(serve(configuration, merged, lambda line: click.echo(line, err=True)))
