@@ -35,7 +35,7 @@ from aiohttp import web
 from azure.core.credentials import AccessToken
 
 BARE_LIMIT, LITELLM_LIMIT, FIRST_BYTE_LIMIT, GROWTH_LIMIT = 0.8, 40.0, 0.002, 4096
-STARTS, ROUNDS, SECONDS, CONNECTIONS = 5, 8, 1, 32
+STARTS, ROUNDS, SECONDS, CONNECTIONS = 6, 15, 1, 32
 STREAMS = 50
 CORES = sorted(os.sched_getaffinity(0))
 OF_PROXIES, OF_OTHERS = {CORES[0]}, {*CORES[1:]} or {CORES[0]}
