@@ -22,6 +22,7 @@ __all__ = [
     "Generation",
     "connect",
     "in_use",
+    "of_version",
     "prepare",
     "start",
 ]

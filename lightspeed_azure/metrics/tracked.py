@@ -1,7 +1,7 @@
 """Requests as they are counted: noted in passing, and added up in batches.
 
-Prometheus's own counters take longer than all else that the proxy does about a request. Many at a
-time take a third of that, as what they need is at hand then.
+Asked once a request, Prometheus's own counters are among the dearest things that the proxy does about
+it. Many at a time take a fraction of that, as what they need is at hand then.
 """
 
 import functools
