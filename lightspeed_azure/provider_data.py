@@ -129,6 +129,8 @@ def strip(headers: MutableMapping[str, str]) -> None:
 
 def without(data: Mapping[str, Any], fields: Iterable[str]) -> dict[str, Any]:
     """Return the data without some fields, in any letter case."""
+    if not data:  # as it most often is
+        return ProviderData()
     gone = {field.lower() for field in fields}
     return {field: value for field, value in data.items() if field.lower() not in gone}
 

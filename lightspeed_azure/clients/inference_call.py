@@ -15,7 +15,7 @@ from lightspeed_azure.clients.stack_catalog import Ask, Provider, StackCatalog
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.identity import Identity
 from lightspeed_azure.manager import AzureEntraIDManager
-from lightspeed_azure.provider_data import HeaderValue, ProviderData, merge, parse, without
+from lightspeed_azure.provider_data import HeaderValue, merge, parse, without
 from lightspeed_azure.sources import ProviderCredentials, ProviderKeys
 
 __all__ = [
@@ -108,11 +108,7 @@ class Calls:
         """
         manager, credentials = self._manager(), self._credentials()
         ours = _OURS if manager.is_entra_id_configured else ()
-        data = (
-            merge((without(default_data, ours), *map(parse, call_data)))
-            if (default_data or call_data)
-            else ProviderData()
-        )
+        data = merge((without(default_data, ours), *map(parse, call_data)))
         model = _model(method, path, body) if ours or credentials else None
         provider = None if model is None else await self._catalog.provider_of(model)
         if provider is None:
@@ -137,7 +133,7 @@ class Calls:
         elif has_tools:
             kind = ToolCall
         return kind(
-            without(data, (f"{provider.provider_id}_api_key", *_OURS)) if data else data,
+            without(data, (f"{provider.provider_id}_api_key", *_OURS)),
             identity,
             base_url,
             min_remaining=self._stream_min_remaining if stream else 0.0,
