@@ -28,6 +28,7 @@ from proxying import (
 
 from lightspeed_azure.cli import main
 from lightspeed_azure.gateway.certificate import ServerCertificate
+from lightspeed_azure.gateway.event_loop import run
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -36,6 +37,18 @@ async def test_the_command_runs_on_uvloop(tmp_path: Path) -> None:
     async with serving(stack(Recording())) as url, command(url, tmp_path) as running:
         maps = await asyncio.to_thread(Path(f"/proc/{running.process.pid}/maps").read_text)
         assert "uvloop" in maps
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no uvloop")
+def test_what_is_run_is_on_uvloops_loop() -> None:
+    """It is not just imported."""
+    seen: list[str] = []
+
+    async def work() -> None:
+        seen.append(type(asyncio.get_running_loop()).__module__)
+
+    run(work())
+    assert seen == ["uvloop"]
 
 
 async def test_sigterm_lets_requests_finish(tmp_path: Path) -> None:
