@@ -76,16 +76,6 @@ def test_all_is_sorted_and_true() -> None:
         assert getattr(lightspeed_azure, name).__module__.startswith("lightspeed_azure"), name
 
 
-def test_files_stay_short() -> None:
-    """A file that grows past 250 lines wants to be two."""
-    long = {
-        str(file.relative_to(ROOT)): lines
-        for file in PACKAGE.rglob("*.py")
-        if (lines := len(file.read_text().splitlines())) > 250
-    }
-    assert long == {}
-
-
 @pytest.mark.parametrize("command", [["--help"], ["enrich", "--help"], ["--version"]], ids=" ".join)
 def test_the_command_starts_without_the_heavy_parts(command: list[str]) -> None:
     """`--help` imports neither azure-identity, nor a stack client, nor httpx, nor pydantic."""
