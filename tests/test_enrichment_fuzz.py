@@ -12,8 +12,9 @@ from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lightspeed_azure import enrich_azure_entra_id_inference
+from lightspeed_azure import InvalidConfigurationError, enrich_azure_entra_id_inference
 from lightspeed_azure.cli import main
+from lightspeed_azure.enrichment import enriched
 
 NAMES = st.sampled_from(
     ["a", "azure", "config", "api_key", "model_validation", "base_url", "ü", "<<"]
@@ -145,6 +146,26 @@ def test_any_configuration_is_enriched_or_refused(text: str, tmp_path: Path) -> 
     again, _, _ = enrich(output.read_bytes().decode(), tmp_path, "--no-repair")
     assert again.exit_code == 0
     assert "✓" not in again.stderr
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=texts())
+def test_any_configuration_is_enriched_with_its_aliases_expanded(text: str) -> None:
+    """The content is what the dict function makes of it; only a shape that is wrong is refused."""
+    try:
+        expected = copy_of(yaml.safe_load(io.StringIO(text.removeprefix("\ufeff"))))
+        enrich_azure_entra_id_inference(expected, {})
+        outcome = enriched(text, "run.yaml", [None], repair=False, expand_aliases=True)
+    except (yaml.YAMLError, InvalidConfigurationError):
+        return
+    assert names_as_text(yaml.safe_load(outcome.after)) == names_as_text(expected)
+
+
+def names_as_text(tree: Any) -> Any:
+    """Return a copy whose keys are text: the expanded form quotes every key."""
+    if isinstance(tree, dict):
+        return {str(key): names_as_text(value) for key, value in tree.items()}
+    return [names_as_text(item) for item in tree] if isinstance(tree, list) else tree
 
 
 def copy_of(tree: Any) -> Any:

@@ -181,36 +181,83 @@ SHARED = {
 }  # fmt: skip
 
 
+REFUSED = {
+    "azure first": "run.yaml:5: providers.inference[0].config: is shared by an alias of its anchor &c",
+    "azure first, brackets": "run.yaml:5: providers.inference[0].config: is shared by an alias of its anchor &c",
+    "azure second": "run.yaml:10: providers.inference[1].config: is an alias",
+    "merged": "run.yaml:6: providers.inference[0].config: has a merge key (<<)",
+    "whole entry": "run.yaml:6: providers.inference[0]: is an alias",
+    "merged entry": "run.yaml:6: providers.inference[0]: has a merge key (<<)",
+    "two azure": "run.yaml:5: providers.inference[0].config: is shared by an alias of its anchor &c",
+    "the list": "run.yaml:6: providers.inference: is an alias",
+}  # fmt: skip
+SHARED["two azure"] = provider(
+    "    config: &c\n      base_url: x\n      api_key: ${env.K}\n",
+    "  - provider_id: second\n    provider_type: remote::azure\n    config: *c\n",
+)
+SHARED["the list"] = (
+    "x: &list\n- provider_id: azure\n  provider_type: remote::azure\n"
+    "  config: {base_url: x, api_key: '${env.K}'}\nproviders:\n  inference: *list\n"
+)
+
+
 @pytest.mark.parametrize("name", SHARED)
 @pytest.mark.parametrize("drop", [False, True])
-def test_what_is_shared_changes_for_azure_alone(name: str, *, drop: bool) -> None:
-    """An anchored config keeps its anchor, and means the same for everybody else."""
+def test_an_alias_or_merge_key_on_an_azure_provider_is_refused(name: str, *, drop: bool) -> None:
+    """An edit would change another place or lose what is merged in; the line and key are named."""
+    with pytest.raises(InvalidConfigurationError) as caught:
+        run(SHARED[name], drop_api_key=drop)
+    assert str(caught.value) == f"{REFUSED[name]}; write this provider out in full"
+
+
+@pytest.mark.parametrize("name", SHARED)
+@pytest.mark.parametrize("drop", [False, True])
+def test_with_aliases_expanded_what_is_shared_changes_for_azure_alone(
+    name: str, *, drop: bool
+) -> None:
+    """The parsed content is enriched: each Azure provider changes, and nothing else does."""
     text = SHARED[name]
-    outcome = run(text, drop_api_key=drop)
-    before, after = yaml.safe_load(text), yaml.safe_load(outcome.after)
-    index = 1 if name == "azure second" else 0
-    config = after["providers"]["inference"][index]["config"]
-    assert config.pop("model_validation") is False
-    key = config.pop("api_key", None)
-    assert key == (None if drop else "${env.K:=}")
-    original = before["providers"]["inference"].pop(index)["config"]
-    original.pop("api_key")
-    assert config == original
-    after["providers"]["inference"].pop(index)
-    fresh = yaml.safe_load(text)
-    fresh["providers"]["inference"].pop(index)
-    assert after == fresh
-    assert "&" in outcome.after
-    assert run(outcome.after, drop_api_key=drop).after == outcome.after
+    outcome = run(text, drop_api_key=drop, expand_aliases=True)
+    after, expected = yaml.safe_load(outcome.after), yaml.safe_load(text)
+    expected["providers"]["inference"] = [
+        enriched_provider(provider, drop=drop) for provider in expected["providers"]["inference"]
+    ]
+    assert after == expected
+    again = run(outcome.after, drop_api_key=drop, expand_aliases=True)
+    assert yaml.safe_load(again.after) == after
 
 
-def test_a_config_of_two_azure_providers_is_edited_once() -> None:
-    """Where all who share it are Azure's, the anchored map itself is edited."""
+def enriched_provider(provider: dict[str, Any], *, drop: bool) -> dict[str, Any]:
+    """Return what a provider must be after enriching."""
+    if provider["provider_type"] != "remote::azure":
+        return provider
+    config = {**provider["config"], "model_validation": False, "api_key": "${env.K:=}"}
+    if drop:
+        del config["api_key"]
+    return {**provider, "config": config}
+
+
+def test_an_anchor_elsewhere_stays() -> None:
+    """Aliases that do not touch an Azure provider's own block are kept, also at its end."""
     text = provider(
-        "    config: &c\n      base_url: x\n",
-        "  - provider_id: second\n    provider_type: remote::azure\n    config: *c\n",
+        "    config:\n      base_url: &u https://x/openai/v1\n      list: [*u]\n      other: *u # *no\n",
+        OPENAI,
+        "    config: {url: *u}\n",
     )
     assert changed_lines(run(text)) == ["+      model_validation: false"]
+    text = provider(
+        "    config:\n      list:\n      - &u x\n      # *x\n      - *u # *no\n", OPENAI
+    )
+    assert changed_lines(run(text)) == ["+      model_validation: false"]
+    assert "- *u # *no\n      model_validation: false\n" in run(text).after
+
+
+def test_expanding_aliases_of_aliases_is_bounded() -> None:
+    """A file that expands without bound is refused in a short time."""
+    bomb = "".join(f"x{n}: &x{n} [{', '.join([f'*x{n - 1}'] * 9)}]\n" for n in range(1, 30))
+    with pytest.raises(InvalidConfigurationError) as caught:
+        run("x0: &x0 y\n" + bomb + provider(BASE), expand_aliases=True)
+    assert str(caught.value) == "aliases of aliases expand to more than 4 MiB"
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,8 @@ def enrich(
     INPUT is run.yaml or the same as JSON; - is standard input; without it, run.yaml here. Sets
     model_validation: false on them, lets ${env.AZURE_API_KEY} be unset, and says what else would
     not work, with the line. Comments, order, quotes and anchors stay: only Azure's lines differ.
-    Nothing changes when the configuration has no azure_entra_id block.
+    An alias or a merge key on an Azure provider is an error. Nothing changes when the
+    configuration has no azure_entra_id block.
     """
     from lightspeed_azure import enrichment  # noqa: PLC0415 - not for --help
 

@@ -49,7 +49,7 @@ async def start_enriched(
         )
     with tempfile.TemporaryDirectory(prefix="lightspeed-azure-") as folder:
         enriched = Path(folder) / "run.yaml"
-        generate_configuration(source, enriched, azure_entra_id)
+        generate_configuration(source, enriched, azure_entra_id, expand_aliases=True)
         try:
             async with asyncio.timeout(limit):
                 return await start(enriched)

@@ -2,8 +2,8 @@
 
 One file through this room: `document.py` parses it and knows where everything stands;
 `providers.py` finds the Azure providers; `plan.py` says what to change and `advice.py` what to
-look at; `rewriting.py` has `edits.py` change the text, and proves the outcome; `stack_file.py`
-reads and writes. Imports nothing heavy.
+look at; `rewriting.py` edits the text and verifies the result; `stack_file.py` reads and writes.
+Imports nothing heavy.
 """
 
 import copy
@@ -81,6 +81,7 @@ def generate_configuration(
     *,
     repair: bool = True,
     drop_api_key: bool = False,
+    expand_aliases: bool = False,
 ) -> None:
     """Write an enriched copy of a stack's configuration file; only Azure's lines differ.
 
@@ -94,6 +95,8 @@ def generate_configuration(
         config: the `azure_entra_id` block as model or mapping, a list of these, or None.
         repair: False leaves all but `model_validation` as it is.
         drop_api_key: remove the `api_key` of Azure providers.
+        expand_aliases: write the content as one line of YAML without aliases and comments. Without
+            it an alias or a merge key on an Azure provider is an error.
 
     Raises:
         InvalidConfigurationError: the input cannot be read, or is no stack configuration.
@@ -105,6 +108,7 @@ def generate_configuration(
         identities_of(config),
         repair=repair,
         drop_api_key=drop_api_key,
+        expand_aliases=expand_aliases,
     )
     write_atomically(Path(output_file), outcome.after)
     for change in outcome.changes:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from lightspeed_azure.enrichment.node import Path
+from lightspeed_azure.enrichment.document import Path
 from lightspeed_azure.enrichment.providers import (
     AZURE_PROVIDER_TYPE,
     DISABLED,

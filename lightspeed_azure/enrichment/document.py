@@ -1,22 +1,48 @@
-"""A YAML document (or JSON, which is YAML), parsed so that its text can be edited in place.
+"""A YAML document (JSON is YAML): its content, and the position of each part in the text.
 
-Built from ruamel.yaml's events: nothing is constructed, so no alias is expanded and no tag obeyed.
+ruamel.yaml composes the nodes; no tag is obeyed and no alias is expanded. Each node has its
+offsets in the text, except that an alias is the node of its anchor.
 """
 
+import re
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
-from lightspeed_azure.enrichment.node import Node, Path, Unquoted, Use, is_merge
-from lightspeed_azure.enrichment.yaml_faults import is_json, scrubbed, unprintable
+from lightspeed_azure.enrichment.yaml_faults import UNDEFINED_ALIAS, is_json, scrubbed, unprintable
 from lightspeed_azure.errors import InvalidConfigurationError
+
+type Path = tuple[str | int, ...]
+"""Where something is, from the outside in: ("providers", "inference", 0, "config")."""
 
 LARGEST = 1 << 20
 """Characters: the largest configuration that a stack ships with has 12 thousand."""
 
-_NUMERIC = frozenset("+-.0123456789")
-
 DEEPEST = 100
-"""Levels, aliases included; it keeps every later walk short of Python's own limit."""
+"""Levels, aliases included; it keeps every recursion short of Python's own limit."""
+
+_TOO_DEEP = f"is nested more than {DEEPEST} levels deep"
+_NUMERIC = frozenset("+-.0123456789")
+_PROPERTIES = re.compile(r"(?:[&!]\S*\s*)*")
+
+
+class Unquoted(str):
+    """A scalar that YAML takes for a number or a date, as it is written."""
+
+    __slots__ = ()
+
+
+class Step(NamedTuple):
+    """One part of a path, as it is written.
+
+    Attributes:
+        key: the node of the key; None for an item of a list.
+        node: the node of the value.
+        aliased: whether an alias is written in the place of the value.
+    """
+
+    key: Any
+    node: Any
+    aliased: bool
 
 
 class Document:
@@ -27,11 +53,13 @@ class Document:
         name: what to call it in messages.
 
     Raises:
-        InvalidConfigurationError: it cannot be read; the text names the line, and never a value.
+        InvalidConfigurationError: it cannot be read; the message names the line, and never a value.
 
     Attributes:
-        text: as given, but JSON indented with tabs, which YAML forbids, has spaces instead.
-        root: its content.
+        text: as given, but JSON that is indented with tabs, which YAML forbids, has spaces.
+        root: the node of its content.
+        value: its content as plain Python. Numbers and dates are `Unquoted` text, merge keys are
+            applied, and aliases share one object.
     """
 
     def __init__(self, text: str, name: str) -> None:
@@ -41,196 +69,193 @@ class Document:
                 f"{name}: is larger than 1 MiB, which no stack's configuration is; give that file"
             )
         if "\t" in text and text.lstrip("\ufeff \t\r\n").startswith("{") and is_json(text):
-            text = text.replace("\t", "  ")  # inside JSON's strings there is none
+            text = text.replace("\t", "  ")  # JSON strings cannot contain a literal tab
         self.text = text
-        self.root = _Builder(self).build()
-
-    @property
-    def value(self) -> Any:
-        """The content as plain Python; numbers and dates are `Unquoted` text."""
-        return self.root.value
-
-    @cached_property
-    def quote(self) -> str:
-        """What new keys are quoted with: JSON insists on it."""
-        pairs = self.root.pairs
-        return pairs[0][0].node.style if self.root.flow and pairs else ""
+        self.root = self._composed()
+        self._values: dict[int, Any] = {}
+        self._heights: dict[int, int] = {}
+        self._unfinished: set[int] = set()
+        self._shared: set[int] = set()
+        try:
+            self.value = self._value(self.root)
+        except RecursionError:
+            raise self.error(None, _TOO_DEEP) from None
 
     def error(self, line: int | None, problem: str) -> InvalidConfigurationError:
-        """Return the error for a line, from 0; None when there is no line to blame."""
+        """Return the error for a line, counted from 0; None when it belongs to no line."""
         where = self.name if line is None else f"{self.name}:{line + 1}"
         return InvalidConfigurationError(f"{where}: {problem}")
 
-    def use(self, path: Path) -> Use | None:
-        """Return the place of a value, by the way that aliases lead; None behind a merge key."""
-        use: Use | None = Use(self.root, self.root.start, self.root.end, self.root.line, 0)
+    def steps(self, path: Path) -> list[Step]:
+        """Return the parts of a path as they are written, up to the first that is not there."""
+        steps: list[Step] = []
+        node = self.root
         for part in path:
-            if use is None:
-                return None
-            if isinstance(part, int):
-                use = use.node.items[part]
-            else:
-                pair = use.node.pair(part)
-                use = pair[1] if pair else None
-        return use
+            step = self._item(node, part) if isinstance(part, int) else self._pair(node, part)
+            if step is None:
+                break
+            steps.append(step)
+            node = step.node
+        return steps
 
     def line(self, path: Path) -> int:
-        """Return the line, from 0, of a key or a list's item, or of the nearest one around it."""
-        node, line = self.root, self.root.line
-        for part in path:
-            if isinstance(part, int):
-                if part >= len(node.items):
-                    break
-                use = node.items[part]
-                line = use.line
-            else:
-                pair = node.pair(part)
-                if pair is None:
-                    break
-                line, use = pair[0].line, pair[1]
-            node = use.node
+        """Return the line, from 0, of a key or an item of a list, or of the nearest around it."""
+        line: int = self.root.start_mark.line
+        for step in self.steps(path):
+            if step.key is not None:
+                line = step.key.start_mark.line
+            elif not step.aliased:
+                line = step.node.start_mark.line
         return line
+
+    def is_shared(self, node: Any) -> bool:
+        """Return whether an alias leads to a node."""
+        return id(node) in self._shared
+
+    def content_start(self, node: Any) -> int:
+        """Return the offset of a node's content, behind its anchor and its tag."""
+        match = _PROPERTIES.match(self.text, node.start_mark.index)
+        start = match.end() if match else node.start_mark.index
+        return int(min(start, max(node.end_mark.index, node.start_mark.index)))
 
     @cached_property
     def newline(self) -> str:
         """How this text ends its lines."""
         return "\r\n" if "\r\n" in self.text else "\n"
 
+    @cached_property
+    def quote(self) -> str:
+        """What new keys are quoted with: JSON requires quotes."""
+        pairs = self.root.value
+        return pairs[0][0].style or "" if self.root.flow_style and pairs else ""
 
-class _Builder:
-    """Puts the events together; what is wrong is said with its line."""
-
-    def __init__(self, document: Document) -> None:
-        self._document = document
-        self._anchors: dict[str, Node] = {}
-        self._open: list[Node] = []
-        self._pending: list[list[Use]] = []  # for each open map or list, what it holds so far
-        self._roots: list[Use] = []
-
-    def build(self) -> Node:
-        """Return the content."""
+    def _composed(self) -> Any:
         from ruamel.yaml import YAML  # noqa: PLC0415 - 60 ms, and only needed when there is a file
         from ruamel.yaml.error import MarkedYAMLError, YAMLError  # noqa: PLC0415
 
         failure: InvalidConfigurationError
+        yaml = YAML(typ="safe", pure=True)
+        yaml.composer.warn_double_anchors = False
         try:
-            for event in YAML(typ="safe", pure=True).parse(self._document.text):
-                self._take(event)
-        except InvalidConfigurationError:
-            raise
+            root = yaml.compose(self.text)
         except MarkedYAMLError as error:
             line, problem = scrubbed(error)
-            failure = self._document.error(line, problem)
+            failure = self.error(line, problem)
+        except RecursionError:
+            failure = self.error(None, _TOO_DEEP)
         except (YAMLError, ValueError, OverflowError, AssertionError, IndexError):
-            line, problem = unprintable(self._document.text)
-            failure = self._document.error(line, problem)
+            line, problem = unprintable(self.text)
+            failure = self.error(line, problem)
         else:
-            if self._roots:
-                return self._roots[0].node
-            failure = self._document.error(None, "is empty; give a stack's configuration")
+            if root is not None:
+                return root
+            failure = self.error(None, "is empty; give a stack's configuration")
         raise failure
 
-    def _take(self, event: Any) -> None:
-        name = type(event).__name__
-        if name == "DocumentStartEvent" and self._roots:
-            line = event.start_mark.line
-            raise self._document.error(line, "a second document begins here; keep one in the file")
-        if name == "AliasEvent":
-            self._place(self._aliased(event))
-        elif name == "ScalarEvent":
-            node = _node("scalar", event)
-            node.style = event.style or ""
-            node.value = _scalar(event.value, quoted=bool(node.style) or node.tag)
-            self._finished(node)
-        elif name in ("MappingStartEvent", "SequenceStartEvent"):
-            self._open.append(_node("map" if name.startswith("Mapping") else "list", event))
-            self._pending.append([])
-        elif name in ("MappingEndEvent", "SequenceEndEvent"):
-            self._close(event.end_mark.index)
-
-    def _aliased(self, event: Any) -> Use:
-        mark = event.start_mark
-        node = self._anchors.get(event.anchor)
-        if node is None:
-            text = "an alias without an anchor before it; add the anchor, or correct the name"
-            raise self._document.error(mark.line, text)
-        node.uses += 1
-        return Use(node, mark.index, event.end_mark.index, mark.line, mark.column, event.anchor)
-
-    def _close(self, end: int) -> None:
-        node, held = self._open.pop(), self._pending.pop()
-        node.end = end
-        node.depth = 1 + max((use.node.depth for use in held), default=0)
-        node.size = 1 + sum(use.node.size for use in held)
-        if node.depth > DEEPEST or len(self._open) > DEEPEST:
-            raise self._document.error(node.line, f"is nested more than {DEEPEST} levels deep")
-        if node.kind == "list":
-            node.items = held
-            node.value = [use.node.value for use in held]
+    def _value(self, node: Any) -> Any:
+        if id(node) in self._values:
+            self._shared.add(id(node))
+            return self._values[id(node)]
+        if id(node) in self._unfinished:
+            raise self.error(node.start_mark.line, UNDEFINED_ALIAS)
+        self._unfinished.add(id(node))
+        if node.id == "scalar":
+            tag = node.tag.rpartition(":")[2] if "!" in self._properties(node) else ""
+            value = _scalar(node.value, tag or ("str" if node.style else ""))
+        elif node.id == "sequence":
+            value = [self._value(item) for item in node.value]
         else:
-            pairs = zip(held[::2], held[1::2], strict=True)
-            node.pairs = [(key, self._behind(key, value)) for key, value in pairs]
-            node.value = self._mapping(node)
-        self._finished(node)
+            value = self._mapping(node)
+        self._unfinished.discard(id(node))
+        self._values[id(node)] = value
+        self._heights[id(node)] = height = self._height(node)
+        if height > DEEPEST:
+            raise self.error(node.start_mark.line, _TOO_DEEP)
+        return value
 
-    def _mapping(self, node: Node) -> dict[str, Any]:
+    def _height(self, node: Any) -> int:
+        if node.id == "scalar":
+            return 0
+        held = node.value if node.id == "sequence" else [value for _, value in node.value]
+        return 1 + max((self._heights[id(each)] for each in held), default=0)
+
+    def _mapping(self, node: Any) -> dict[str, Any]:
         own: dict[str, Any] = {}
         merged: dict[str, Any] = {}
-        for key, use in node.pairs:
-            if key.node.kind != "scalar":
-                raise self._document.error(key.line, "a key must be text, not a map or a list")
+        for key, held in node.value:
+            if key.id != "scalar":
+                raise self.error(key.start_mark.line, "a key must be text, not a map or a list")
+            value = self._value(held)
             if is_merge(key):
-                for part in use.node.value if use.node.kind == "list" else [use.node.value]:
+                for part in value if held.id == "sequence" else [value]:
                     if not isinstance(part, dict):
-                        raise self._document.error(key.line, "<<: merges maps, and nothing else")
+                        raise self.error(key.start_mark.line, "<<: merges maps, and nothing else")
                     merged = part | merged
                 continue
-            name = str(key.node.value)
+            name = str(self._value(key))
             if name in own:
-                raise self._document.error(key.line, f"{name[:60]}: is given twice; keep one")
-            own[name] = use.node.value
+                raise self.error(key.start_mark.line, f"{name[:60]}: is given twice; keep one")
+            own[name] = value
         return merged | own if merged else own
 
-    def _behind(self, key: Use, value: Use) -> Use:
-        """Return the place of a value; the parser puts an empty one somewhere behind comments."""
-        if value.alias or value.node.kind != "scalar" or value.start != value.end:
-            return value
-        colon = self._document.text.find(":", key.end)
-        if colon < 0 or self._document.text[key.end : colon].strip():
-            return value
-        return Use(value.node, colon + 1, colon + 1, key.line, key.column)
+    def _properties(self, node: Any) -> str:
+        return self.text[node.start_mark.index : self.content_start(node)]
 
-    def _finished(self, node: Node) -> None:
-        if node.anchor:
-            self._anchors[node.anchor] = node
-        self._place(Use(node, node.start, node.end, node.line, node.column))
-
-    def _place(self, use: Use) -> None:
-        (self._pending[-1] if self._pending else self._roots).append(use)
-
-
-def _node(kind: Any, event: Any) -> Node:
-    mark = event.start_mark
-    return Node(
-        kind,
-        mark.index,
-        event.end_mark.index,
-        mark.line,
-        mark.column,
-        flow=bool(getattr(event, "flow_style", False)),
-        anchor=event.anchor or "",
-        tag=event.tag is not None,
-    )
-
-
-def _scalar(text: str, *, quoted: bool) -> Any:
-    """Return what a stack's own parser (YAML 1.1) makes of a scalar; numbers stay text."""
-    if quoted:
-        return text
-    if text[:1] in _NUMERIC:
-        return Unquoted(text)
-    if text in ("", "~") or text.lower() == "null":
+    def _pair(self, node: Any, name: str) -> Step | None:
+        for key, value in node.value if node.id == "mapping" else ():
+            if not is_merge(key) and str(self._values[id(key)]) == name:
+                return Step(key, value, value.start_mark.index < key.end_mark.index)
         return None
-    if text.lower() in ("true", "yes", "on"):
+
+    def _item(self, node: Any, index: int) -> Step | None:
+        if node.id != "sequence" or index >= len(node.value):
+            return None
+        item = node.value[index]
+        earlier = (one.end_mark.index for one in node.value[:index])
+        begun = max(earlier, default=node.start_mark.index)
+        return Step(None, item, not begun <= item.start_mark.index < node.end_mark.index)
+
+
+def is_merge(key: Any) -> bool:
+    """Return whether a key's node is YAML's merge key, `<<`."""
+    return bool(key.value == "<<" and not key.style and key.tag == "tag:yaml.org,2002:merge")
+
+
+def same(one: Any, other: Any, seen: set[tuple[int, int]] | None = None) -> bool:
+    """Return whether two values are equal; what aliases share is compared once.
+
+    Plain `==` takes exponential time on aliases of aliases.
+    """
+    seen = set() if seen is None else seen
+    if one is other or (id(one), id(other)) in seen:
         return True
-    return False if text.lower() in ("false", "no", "off") else text
+    if type(one) is not type(other):
+        return False
+    if not isinstance(one, dict | list):
+        return bool(one == other)
+    if len(one) != len(other):
+        return False
+    seen.add((id(one), id(other)))
+    if isinstance(one, list):
+        return all(same(a, b, seen) for a, b in zip(one, other, strict=True))
+    return all(key in other and same(value, other[key], seen) for key, value in one.items())
+
+
+def _scalar(text: str, tag: str) -> Any:
+    """Return what a stack's own parser (YAML 1.1) makes of a scalar; numbers and dates stay text.
+
+    Args:
+        text: its text.
+        tag: the last part of its explicit tag, "str" when it is quoted, "" when it is plain.
+    """
+    if tag == "str":
+        return text
+    if tag in ("", "int", "float", "timestamp") and text[:1] in _NUMERIC:
+        return Unquoted(text)
+    if tag == "null" or (not tag and (text in ("", "~") or text.lower() == "null")):
+        return None
+    if tag in ("", "bool") and text.lower() in ("true", "yes", "on"):
+        return True
+    if tag in ("", "bool") and text.lower() in ("false", "no", "off"):
+        return False
+    return text

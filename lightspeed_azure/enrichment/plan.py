@@ -6,7 +6,7 @@ from enum import Enum
 from typing import Any, Final
 
 from lightspeed_azure.enrichment.advice import Note, advice
-from lightspeed_azure.enrichment.node import Path
+from lightspeed_azure.enrichment.document import Path
 from lightspeed_azure.enrichment.providers import (
     REFERENCE,
     AzureProvider,

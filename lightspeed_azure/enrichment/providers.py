@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any, NamedTuple
 
-from lightspeed_azure.enrichment.node import Path
+from lightspeed_azure.enrichment.document import Path
 from lightspeed_azure.errors import InvalidConfigurationError
 
 AZURE_PROVIDER_TYPE = "remote::azure"

@@ -1,172 +1,233 @@
-"""Carries a plan out on a document's text, so that nothing but Azure's lines differ, and proves it."""
+"""Applies a plan to a document's text, so that only Azure's lines differ, and verifies the result."""
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lightspeed_azure.enrichment.document import Document
-from lightspeed_azure.enrichment.edits import Edits
-from lightspeed_azure.enrichment.node import Path, Unquoted, Use, same
+from lightspeed_azure.enrichment.document import Document, Path, Step, Unquoted, is_merge, same
 from lightspeed_azure.enrichment.plan import REMOVED, Change, carried_out, without_demands
 from lightspeed_azure.enrichment.providers import dotted
 from lightspeed_azure.errors import InvalidConfigurationError
 
-LARGEST_COPY = 10_000
-"""Values of a map that is written out because aliases cannot say what is needed."""
+_ALIAS = re.compile(r"(?:[\s,:?-]|#[^\n]*)*\*[^\s,\[\]{}]+")
 
-NULL = "null"
+LONGEST = 1 << 22
+"""Characters of a configuration that is written out; aliases of aliases would have no bound."""
 
 
 def rewritten(document: Document, changes: Sequence[Change]) -> str:
-    """Return the document's text with the changes, and proves that it says what was meant.
+    """Return the document's text with the changes; the rest stays as it is, to the byte.
+
+    The result is parsed again and compared with the changes applied to the parsed document.
 
     Raises:
-        InvalidConfigurationError: the text is written in a way that cannot be edited safely.
+        InvalidConfigurationError: an alias, a merge key or a shared anchor is in the way.
     """
     if not changes:
         return document.text
-    rewriter = _Rewriter(document, changes)
-    text = rewriter.text()
-    expected = carried_out(document.value, changes)
-    expected = carried_out(expected, rewriter.nulled)
-    if not _says(text, document.name, expected):
-        raise rewriter.refusal(changes[0].path)
+    text = _Editor(document).edited(changes)
+    try:
+        after = Document(text, document.name).value
+    except InvalidConfigurationError:
+        after = None
+    if not same(after, carried_out(document.value, changes)):
+        path = changes[0].path[:-1]
+        raise _refusal(document, path, "cannot be edited safely as it is written")
     return text
 
 
-def _says(text: str, name: str, expected: object) -> bool:
-    """Return whether a text means what is expected, and nothing else."""
-    try:
-        return same(Document(text, name).value, expected)
-    except InvalidConfigurationError:
-        return False
+def written(value: Any) -> str:
+    """Return a value of a document as YAML on one line, with every alias expanded.
+
+    Raises:
+        InvalidConfigurationError: its aliases expand to more than any configuration holds.
+    """
+    budget = LONGEST
+
+    def text_of(value: Any) -> str:
+        nonlocal budget
+        if isinstance(value, dict):
+            pairs = (f"{json.dumps(k, ensure_ascii=False)}: {text_of(v)}" for k, v in value.items())
+            text = "{" + ", ".join(pairs) + "}"
+        elif isinstance(value, list):
+            text = "[" + ", ".join(map(text_of, value)) + "]"
+        else:
+            is_raw = isinstance(value, Unquoted)
+            text = str(value) if is_raw else json.dumps(value, ensure_ascii=False)
+            budget -= len(text) + 2
+            if budget < 0:
+                raise InvalidConfigurationError("aliases of aliases expand to more than 4 MiB")
+        return text
+
+    return text_of(value)
 
 
-class _Rewriter:
-    """Decides for each map that changes how its text can be edited."""
+def _braces(pairs: Mapping[str, str], quote: str) -> str:
+    return "{" + ", ".join(f"{quote}{key}{quote}: {text}" for key, text in pairs.items()) + "}"
 
-    def __init__(self, document: Document, changes: Sequence[Change]) -> None:
+
+def _refusal(document: Document, path: Path, problem: str) -> InvalidConfigurationError:
+    where = f"{dotted(path)}: {problem}"
+    return document.error(document.line(path), f"{where}; write this provider out in full")
+
+
+class _Editor:
+    """Edits the text of a document in place.
+
+    Args:
+        document: the document; its own text is not changed.
+    """
+
+    def __init__(self, document: Document) -> None:
         self._document = document
-        self._edits = Edits(document)
-        self._changes = changes
-        self._maps: dict[Path, list[Change]] = defaultdict(list)
+        self._ended = document.text.endswith(("\n", "\r"))
+        self._text = document.text if self._ended else document.text + document.newline
+        self._edits: dict[tuple[int, int, str], None] = {}
+
+    def edited(self, changes: Sequence[Change]) -> str:
+        """Return the text with the changes."""
+        maps: dict[Path, list[Change]] = defaultdict(list)
         for change in changes:
-            self._maps[change.path[:-1]].append(change)
-        self.nulled: list[Change] = []
+            maps[change.path[:-1]].append(change)
+        for path, of_map in maps.items():
+            self._edit(path, of_map)
+        text = self._text
+        for start, end, new in sorted(self._edits, reverse=True):
+            text = text[:start] + new + text[end:]
+        return text if self._ended else text.removesuffix(self._document.newline)
 
-    def text(self) -> str:
-        """Return the edited text."""
-        for path, changes in self._maps.items():
-            use = self._document.use(path)
-            if use is None or self._is_foreign(path[:-1]):
-                self._write_out(path)
-            elif use.node.kind == "scalar":
-                self._edits.replace_value(use, _braces(self._pairs(changes), self._document.quote))
-            elif not self._is_foreign(path):
-                self._edit(use, changes)
-            elif use.alias:
-                self._edits.replace_value(use, _merged(use.alias, self._pairs(changes)))
-            else:
-                self._edits.wrap(use, self._pairs(changes))
-        return self._edits.result()
+    def _edit(self, path: Path, changes: Sequence[Change]) -> None:
+        steps = self._document.steps(path)
+        self._check(path, steps)
+        pairs = {str(c.path[-1]): written(c.value) for c in changes if c.value is not REMOVED}
+        if len(steps) < len(path):  # the map is missing: its provider gets one
+            parent = steps[-1].node
+            self._add(parent, {str(path[-1]): _braces(pairs, self._document.quote or '"')}, ())
+        elif steps[-1].node.id == "scalar":
+            self._replace_value(steps[-1], _braces(pairs, self._document.quote))
+        else:
+            self._edit_map(path, steps[-1].node, changes)
 
-    def refusal(self, path: Path) -> InvalidConfigurationError:
-        """Return the error for a text that cannot be edited."""
-        return self._document.error(
-            self._document.line(path),
-            f"{dotted(path)}: anchors, tags or explicit keys around it make an edit unsafe; "
-            "write this provider without them",
-        )
+    def _check(self, path: Path, steps: Sequence[Step]) -> None:
+        """Refuse a map that is shared, or that an alias or a merge key brings or adds to."""
+        for length, step in enumerate(steps, 1):
+            if step.aliased:
+                raise _refusal(self._document, path[:length], "is an alias")
+            if self._document.is_shared(step.node):
+                problem = f"is shared by an alias of its anchor &{step.node.anchor}"
+                raise _refusal(self._document, path[:length], problem)
+            pairs = step.node.value if step.node.id == "mapping" else ()
+            if length > len(path) - 2 and any(is_merge(key) for key, _ in pairs):
+                raise _refusal(self._document, path[:length], "has a merge key (<<)")
+        if len(steps) < len(path) - 1:
+            raise _refusal(self._document, path, "comes from a merge key (<<)")
 
-    def _edit(self, use: Use, changes: Sequence[Change]) -> None:
-        """Edit a map where it stands."""
-        added: list[Change] = []
+    def _edit_map(self, path: Path, node: Any, changes: Sequence[Change]) -> None:
+        added: dict[str, str] = {}
         removed: list[str] = []
         for change in changes:
             key = str(change.path[-1])
-            pair = use.node.pair(key)
-            if pair is None:
-                added.append(change)
-            elif change.value is not REMOVED:
-                self._edits.replace_value(pair[1], self._value(pair[1], change.value))
-            elif any(value.node.value and key in value.node.value for value in _merges(use)):
-                self._edits.replace_value(pair[1], NULL)
-                self._null(change)
-            else:
-                removed.append(key)
-                self._edits.remove(use.node, key)
-        if added:
-            self._edits.add(use.node, self._pairs(added), without=removed)
-
-    def _write_out(self, path: Path) -> None:
-        """Give an entry a map of its own, where it had none or only another's through an alias."""
-        parent = self._document.use(path[:-1])
-        node = None if parent is None else parent.node
-        if parent is None or node is None or node.size > LARGEST_COPY:
-            raise self.refusal(path)
-        after: Any = carried_out(self._document.value, self._changes)
-        for part in path:
-            after = after[part]
-        written = {str(path[-1]): _written(after)}
-        if not self._is_foreign(path[:-1]):
-            self._edits.add(node, written)
-        elif parent.alias:
-            self._edits.replace_value(parent, _merged(parent.alias, written))
-        else:
-            raise self.refusal(path)
-
-    def _is_foreign(self, path: Path) -> bool:
-        """Return whether an entry is also used where nothing may change."""
-        use = self._document.use(path)
-        if use is None or use.node.uses == 1:
-            return False
-        return len(self._planned(use, len(path))) < use.node.uses
-
-    def _planned(self, use: Use, depth: int) -> set[int]:
-        """Return the places at which a node is used and is meant to change."""
-        found = (self._document.use(path[:depth]) for path in self._maps if len(path) >= depth)
-        return {other.start for other in found if other and other.node is use.node}
-
-    def _pairs(self, changes: Sequence[Change]) -> dict[str, str]:
-        pairs = {}
-        for change in changes:
+            found = self._document.steps(change.path)[len(path) :]
             if change.value is REMOVED:
-                self._null(change)
-            pairs[str(change.path[-1])] = (
-                NULL if change.value is REMOVED else _written(change.value)
-            )
-        return pairs
+                removed.append(key)
+                self._remove(node, key)
+            elif not found:
+                added[key] = written(change.value)
+            elif found[0].aliased:
+                raise _refusal(self._document, change.path, "is an alias")
+            elif isinstance(change.value, str):
+                source = self._text[
+                    self._document.content_start(found[0].node) : found[0].node.end_mark.index
+                ]
+                self._replace_value(found[0], without_demands(source))
+            else:
+                self._replace_value(found[0], written(change.value))
+        if added:
+            self._add(node, added, removed)
 
-    def _null(self, change: Change) -> None:
-        """Note that a key cannot be removed, for it comes from elsewhere, but can be emptied."""
-        self.nulled.append(Change(change.path, None, change.why))
+    def _replace(self, start: int, end: int, text: str) -> None:
+        self._edits[start, end, text] = None
 
-    def _value(self, use: Use, value: object) -> str:
-        """Return a value as text, in the quotes that stand there now."""
-        if isinstance(value, str) and not use.alias:
-            return without_demands(self._edits.source(use))
-        return _written(value)
+    def _replace_value(self, step: Step, text: str) -> None:
+        """Put another value in the place of a scalar, in the quotes that are there."""
+        start, end = self._document.content_start(step.node), step.node.end_mark.index
+        if start == end:  # the parser places an empty value behind the comments that follow it
+            start = end = self._text.index(":", step.key.end_mark.index) + 1
+        gap = " " if start == end and self._text[start - 1 : start] not in (" ", "\t") else ""
+        self._replace(start, end, gap + text)
 
+    def _add(self, node: Any, pairs: Mapping[str, str], without: Sequence[str]) -> None:
+        """Add keys at the end of a map, from which another edit removes the keys `without`."""
+        if node.flow_style:
+            kept = [key for key, _ in node.value if key.value not in without]
+            self._add_in_brackets(node, pairs, is_first=not kept)
+            return
+        first, _ = node.value[0]
+        position = self._line_end(self._tail_of(*node.value[-1]))
+        lines = (f"{' ' * first.start_mark.column}{name}: {text}" for name, text in pairs.items())
+        self._replace(position, position, "".join(line + self._document.newline for line in lines))
 
-def _merges(use: Use) -> list[Use]:
-    return [value for key, value in use.node.pairs if key.node.value == "<<"]
+    def _add_in_brackets(self, node: Any, pairs: Mapping[str, str], *, is_first: bool) -> None:
+        quote = (node.value[-1][0].style or "") if node.value else self._document.quote
+        added = [f"{quote}{name}{quote}: {text}" for name, text in pairs.items()]
+        if not node.value:
+            position = self._text.index("{", self._document.content_start(node)) + 1
+            self._replace(position, position, ", ".join(added))
+            return
+        key, value = node.value[-1]
+        line = self._text.rfind("\n", 0, key.start_mark.index) + 1
+        margin = self._text[line : key.start_mark.index]
+        gap = f",{self._document.newline}{margin}" if not margin.strip() and line else ", "
+        position = self._tail_of(key, value)
+        self._replace(position, position, ("" if is_first else gap) + gap.join(added))
 
+    def _remove(self, node: Any, name: str) -> None:
+        """Remove a key of a map, and the comment in its line."""
+        at = next(n for n, (key, _) in enumerate(node.value) if key.value == name)
+        key, value = node.value[at]
+        start = key.start_mark.index
+        if not node.flow_style:
+            line = self._text.rfind("\n", 0, start) + 1
+            if not self._text[line:start].strip():
+                start = line
+            self._replace(start, self._line_end(self._tail_of(key, value)), "")
+        elif at + 1 < len(node.value):
+            self._replace(start, node.value[at + 1][0].start_mark.index, "")
+        elif at:
+            self._replace(self._tail_of(*node.value[at - 1]), self._tail_of(key, value), "")
+        else:
+            self._replace(start, self._tail_of(key, value), "")
 
-def _merged(alias: str, pairs: Mapping[str, str]) -> str:
-    return "{<<: *" + alias + " , " + ", ".join(f"{k}: {v}" for k, v in pairs.items()) + "}"
+    def _tail_of(self, key: Any, value: Any) -> int:
+        return self._tail(key.end_mark.index, value)
 
+    def _tail(self, after: int, node: Any) -> int:
+        """Return the offset where a value ends; that of a block ends with its last line.
 
-def _braces(pairs: Mapping[str, str], quote: str = "") -> str:
-    return "{" + ", ".join(f"{quote}{key}{quote}: {value}" for key, value in pairs.items()) + "}"
+        Args:
+            after: the offset behind which it is written: the end of its key or of the item before.
+            node: its node; that of an alias is somewhere before `after`.
+        """
+        if node.start_mark.index < after:
+            alias = _ALIAS.match(self._text, after)
+            return alias.end() if alias else after
+        if node.id == "scalar":
+            end: int = node.end_mark.index
+            if node.start_mark.index == end:
+                return self._text.index(":", after) + 1
+            return len(self._text[:end].rstrip()) if node.style in ("|", ">") else end
+        if node.flow_style or not node.value:
+            return int(node.end_mark.index)
+        if node.id == "mapping":
+            return self._tail_of(*node.value[-1])
+        end = node.start_mark.index
+        for item in node.value:
+            end = self._tail(end, item)
+        return end
 
-
-def _written(value: Any) -> str:
-    """Return a value as YAML that fits into brackets."""
-    if isinstance(value, dict):
-        return _braces({json.dumps(k, ensure_ascii=False): _written(v) for k, v in value.items()})
-    if isinstance(value, list):
-        return "[" + ", ".join(_written(item) for item in value) + "]"
-    if isinstance(value, Unquoted):
-        return str(value)
-    return json.dumps(value, ensure_ascii=False)
+    def _line_end(self, offset: int) -> int:
+        """Return the offset behind the line break of the line that an offset is in."""
+        found = self._text.find("\n", offset)
+        return len(self._text) if found < 0 else found + 1

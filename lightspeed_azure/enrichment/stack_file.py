@@ -9,9 +9,9 @@ from typing import Any
 
 from lightspeed_azure.enrichment.advice import Note
 from lightspeed_azure.enrichment.document import LARGEST, Document
-from lightspeed_azure.enrichment.plan import plan
+from lightspeed_azure.enrichment.plan import carried_out, plan
 from lightspeed_azure.enrichment.providers import ShapeError, azure_providers, dotted
-from lightspeed_azure.enrichment.rewriting import rewritten
+from lightspeed_azure.enrichment.rewriting import rewritten, written
 from lightspeed_azure.errors import InvalidConfigurationError
 
 
@@ -39,8 +39,9 @@ def enriched(
     *,
     repair: bool = True,
     drop_api_key: bool = False,
+    expand_aliases: bool = False,
 ) -> Enriched:
-    """Return a stack's configuration with Entra ID's part in it; all else stays, to the byte.
+    """Return a stack's configuration with the changes for Entra ID; the rest stays, to the byte.
 
     Args:
         text: run.yaml, or the same as JSON.
@@ -49,6 +50,8 @@ def enriched(
             empty when Entra ID is not configured, and then nothing changes.
         repair: also put right what keeps a stack from starting without a key.
         drop_api_key: remove the `api_key` of Azure providers.
+        expand_aliases: write the parsed content anew as one line of YAML. It is not for people to
+            read, but works where an alias or a merge key prevents an edit of the text.
 
     Raises:
         InvalidConfigurationError: it cannot be read or edited; the text names line and key.
@@ -67,7 +70,10 @@ def enriched(
         raise document.error(where, problem) from None
     if not identities:
         return Enriched(text, text)
-    after = rewritten(document, todo.changes)
+    if expand_aliases:
+        after = written(carried_out(document.value, todo.changes))
+    else:
+        after = rewritten(document, todo.changes)
     return Enriched(
         text,
         after if todo.changes else text,
@@ -109,7 +115,9 @@ def identities_in(path: Path) -> tuple[str | None, ...]:
     """
     document = Document(read(path), str(path))
     if not isinstance(document.value, dict):
-        raise document.error(document.root.line, "is not a map of blocks, such as llama_stack:")
+        raise document.error(
+            document.root.start_mark.line, "is not a map of blocks, such as llama_stack:"
+        )
     if "azure_entra_id" not in document.value:
         return ()
     block = document.value["azure_entra_id"]

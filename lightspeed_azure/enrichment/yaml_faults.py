@@ -4,6 +4,8 @@ import json
 import re
 from typing import Any
 
+UNDEFINED_ALIAS = "an alias without an anchor before it; add the anchor, or correct the name"
+
 
 def is_json(text: str) -> bool:
     """Return whether a text is a JSON object."""
@@ -16,6 +18,10 @@ def is_json(text: str) -> bool:
 def scrubbed(error: Any) -> tuple[int | None, str]:
     """Return the line and the problem, without what the parser quotes: it may be a secret."""
     problem = str(error.problem or error.context or "cannot be parsed")
+    if "undefined alias" in problem:
+        return error.problem_mark.line, UNDEFINED_ALIAS
+    if "another document" in problem:
+        return error.problem_mark.line, "a second document begins here; keep one in the file"
     what = re.sub(r"['\"].{2,}['\"]|(?<=alias ).*", "…", problem, flags=re.DOTALL)
     scanning = str(error.context or "").startswith("while scanning")
     mark = (scanning and error.context_mark) or error.problem_mark or error.context_mark
