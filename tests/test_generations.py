@@ -5,6 +5,7 @@ import contextlib
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from aiohttp import web
@@ -98,7 +99,10 @@ async def test_the_server_says_which_client_it_needs(
         assert await in_use(LlamaStackConfiguration(url=url)) is generation
         assert asked == ["/v1/version"]
         for each in GENERATIONS:
-            assert await in_use(LlamaStackConfiguration(url=url, family=each.family)) is each
+            assert (
+                await in_use(LlamaStackConfiguration(url=url, family=cast(Any, each.family)))
+                is each
+            )
     assert asked == ["/v1/version"], "what is configured is not asked for"
     assert await in_use(LlamaStackConfiguration(url=url)) is OGX
 
@@ -134,7 +138,7 @@ async def test_what_is_not_installed_is_a_clear_error(
 ) -> None:
     """It names the package, and what to install."""
     wanted = family or "llama-stack"
-    config = LlamaStackConfiguration(url="https://stack", family=family)
+    config = LlamaStackConfiguration(url="https://stack", family=cast("Any", family))
     with pytest.raises(InvalidConfigurationError, match=rf"Service mode.*\[{wanted}\]"):
         await in_use(config)
     with pytest.raises(InvalidConfigurationError, match=rf"Library mode.*\[{wanted}\]"):
@@ -143,5 +147,5 @@ async def test_what_is_not_installed_is_a_clear_error(
 
 def test_a_family_that_nobody_knows_is_a_clear_error() -> None:
     """It names the two."""
-    with pytest.raises(InvalidConfigurationError, match="must be llama-stack or ogx"):
-        LlamaStackConfiguration(url="https://stack", family="llama")
+    with pytest.raises(InvalidConfigurationError, match="must be one of llama-stack, ogx"):
+        LlamaStackConfiguration(url="https://stack", family=cast("Any", "llama"))

@@ -33,7 +33,7 @@ def test_an_issuer_is_kept_letter_by_letter() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"kind": "oauth"}, "kind: must be jwt, api_keys or none"),
+        ({"kind": "oauth"}, "kind: must be one of jwt, api_keys, none"),
         ({"kind": "jwt"}, "issuer: is missing"),
         ({"kind": "jwt"}, "audience: is missing"),
         (JWT | {"issuer": []}, "issuer: is missing"),

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
 from lightspeed_azure.config.problems import LocatedConfigurationError, Problem, of_validation
 from lightspeed_azure.config.unshown import Unshown, unshown
+from lightspeed_azure.config.values import parts_of
 
 
 class Block(BaseModel):
@@ -78,3 +79,15 @@ def attributes(obj: object, names: Mapping[str, object]) -> dict[str, Any]:
             if isinstance(secret, str):
                 found[name] = secret
     return found
+
+
+def typed_keys(*blocks: type[Block]) -> frozenset[str]:
+    """Return the names of the fields that hold a boolean or a number, nested blocks included."""
+    found: set[str] = set()
+    for block in blocks:
+        for name, field in block.model_fields.items():
+            types = [part for part in parts_of(field.annotation) if isinstance(part, type)]
+            if {bool, int, float}.intersection(types):
+                found.add(name)
+            found |= typed_keys(*(part for part in types if issubclass(part, Block)))
+    return frozenset(found)

@@ -11,7 +11,7 @@ from lightspeed_azure.config.block import Block
 from lightspeed_azure.config.key_vault import KeyVaultConfiguration
 from lightspeed_azure.config.problems import LocatedConfigurationError, Problem, closest
 from lightspeed_azure.config.unshown import Unshown, unshown
-from lightspeed_azure.config.values import boolean, plain_text, seconds
+from lightspeed_azure.config.values import SECONDS, boolean, plain_text
 from lightspeed_azure.config.vault import VaultConfiguration
 
 BUILT_IN: Mapping[str, type[Block]] = {
@@ -43,35 +43,7 @@ def _use(value: Any) -> str:
     return text
 
 
-def _on_error(value: Any) -> str:
-    text = plain_text(value)
-    if text not in ("fallback", "fail"):
-        raise ValueError("must be fallback or fail")
-    return text
-
-
-def _whole(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError("must be a whole number; write it without quotes")  # noqa: TRY004
-    return value
-
-
-def _count(value: Any) -> Any:
-    if _whole(value) < 1:
-        raise ValueError("must be 1 or more")
-    return value
-
-
-def _long(value: Any) -> Any:
-    if isinstance(value := seconds(value), int | float) and not 0 <= value <= 86400:
-        raise ValueError("must be 0 to 86400 seconds")
-    return value
-
-
-def _limit(value: Any) -> Any:
-    if isinstance(value := seconds(value), int | float) and not 0 < value <= 600:
-        raise ValueError("must be more than 0 and at most 600 seconds")
-    return value
+_Long = Annotated[float, Field(ge=0, le=86400, strict=True, allow_inf_nan=False), SECONDS]
 
 
 def _options(value: Any) -> Any:
@@ -92,13 +64,13 @@ class CredentialResolverConfiguration(Block):
     name: Annotated[str, BeforeValidator(_name)]
     use: Annotated[str | None, BeforeValidator(_use)] = None
     enabled: Annotated[StrictBool, BeforeValidator(boolean)] = True
-    order: Annotated[int, BeforeValidator(_whole)] = 0
-    timeout: Annotated[float, BeforeValidator(_limit)] = 5.0
-    on_error: Annotated[OnError, BeforeValidator(_on_error)] = "fallback"
-    ttl: Annotated[float | None, BeforeValidator(_long)] = None
-    stale_if_error: Annotated[float | None, BeforeValidator(_long)] = None
-    failures: Annotated[int, BeforeValidator(_count)] = 3
-    rest: Annotated[float, BeforeValidator(_long)] = 30.0
+    order: Annotated[int, Field(strict=True)] = 0
+    timeout: Annotated[float, Field(gt=0, le=600, strict=True, allow_inf_nan=False), SECONDS] = 5.0
+    on_error: Annotated[OnError, BeforeValidator(plain_text)] = "fallback"
+    ttl: _Long | None = None
+    stale_if_error: _Long | None = None
+    failures: Annotated[int, Field(ge=1, strict=True)] = 3
+    rest: _Long = 30.0
     options: Annotated[Any, BeforeValidator(_options), Field(repr=False, exclude=True)] = Unshown()
 
     def __init__(self, /, **data: Any) -> None:

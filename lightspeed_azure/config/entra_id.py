@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, SecretStr, StrictBool
+from pydantic import BeforeValidator, SecretStr, StrictBool
 
 from lightspeed_azure.config.block import Block
 from lightspeed_azure.config.cloud import CLOUDS, CloudName, cloud_of
@@ -15,13 +15,13 @@ from lightspeed_azure.config.problems import Problem, closest
 from lightspeed_azure.config.unshown import Unshown
 from lightspeed_azure.config.values import (
     Identifier,
+    Seconds,
     authority_url,
     boolean,
     file_path,
     identifier,
     plain_text,
     scope_name,
-    seconds,
     secret_text,
 )
 
@@ -80,9 +80,7 @@ class AzureEntraIdConfiguration(Block):
     authority_host: Annotated[str, BeforeValidator(authority_url)] = CLOUDS["public"].authority
     ca_bundle: Annotated[Path | None, BeforeValidator(file_path)] = None
     prefetch: Annotated[StrictBool, BeforeValidator(boolean)] = False
-    deadline: Annotated[
-        float, BeforeValidator(seconds), Field(gt=0, le=3600, allow_inf_nan=False)
-    ] = 15.0
+    deadline: Seconds = 15.0
     provider_id: Annotated[str | None, BeforeValidator(plain_text)] = None
 
     def __init__(self, /, *, environ: Mapping[str, str] | None = None, **data: Any) -> None:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, StrictBool
@@ -11,8 +11,16 @@ from pydantic import BeforeValidator, Field, StrictBool
 from lightspeed_azure.config.block import Block
 from lightspeed_azure.config.llama_stack import is_loopback
 from lightspeed_azure.config.problems import Problem
-from lightspeed_azure.config.values import boolean, file_path, http_url, plain_text, seconds
+from lightspeed_azure.config.values import (
+    SECONDS,
+    Seconds,
+    boolean,
+    file_path,
+    http_url,
+    plain_text,
+)
 
+type Kind = Literal["jwt", "api_keys", "none"]
 KINDS = ("jwt", "api_keys", "none")
 
 ALGORITHMS = (
@@ -22,13 +30,6 @@ ALGORITHMS = (
     *("EdDSA", "Ed25519", "Ed448"),
 )
 """The asymmetric ones of RFC 7518, RFC 8037 and RFC 9864; whoever can verify with another could sign."""
-
-
-def _kind(value: Any) -> str:
-    text = plain_text(value)
-    if text not in KINDS:
-        raise ValueError("must be jwt, api_keys or none")
-    return text
 
 
 def _texts(value: Any) -> tuple[str, ...]:
@@ -95,25 +96,21 @@ class InboundConfiguration(Block):
         InvalidConfigurationError: with every problem of the block.
     """
 
-    kind: Annotated[str, BeforeValidator(_kind)] = "none"
+    kind: Annotated[Kind, BeforeValidator(plain_text)] = "none"
     issuer: Annotated[tuple[str, ...], BeforeValidator(_texts)] = ()
     jwks_uri: Annotated[str | None, BeforeValidator(http_url)] = None
     audience: Annotated[tuple[str, ...], BeforeValidator(_texts)] = ()
     algorithms: Annotated[tuple[str, ...], BeforeValidator(_algorithms)] = ("RS256", "ES256")
-    leeway: Annotated[float, BeforeValidator(seconds), Field(ge=0, le=600, allow_inf_nan=False)] = (
-        30.0
-    )
+    leeway: Annotated[float, Field(ge=0, le=600, strict=True, allow_inf_nan=False), SECONDS] = 30.0
     required_scopes: Annotated[tuple[str, ...], BeforeValidator(_scopes)] = ()
     required_claims: Annotated[dict[str, tuple[str, ...]], BeforeValidator(_required_claims)] = (
         Field(default_factory=dict)
     )
     ca_bundle: Annotated[Path | None, BeforeValidator(file_path)] = None
     key_refresh: Annotated[
-        float, BeforeValidator(seconds), Field(gt=0, le=86400, allow_inf_nan=False)
+        float, Field(gt=0, le=86400, strict=True, allow_inf_nan=False), SECONDS
     ] = 300.0
-    key_cooldown: Annotated[
-        float, BeforeValidator(seconds), Field(gt=0, le=3600, allow_inf_nan=False)
-    ] = 10.0
+    key_cooldown: Seconds = 10.0
     allow_insecure: Annotated[StrictBool, BeforeValidator(boolean)] = False
     api_keys_file: Annotated[Path | None, BeforeValidator(file_path)] = None
     allow_unauthenticated: Annotated[StrictBool, BeforeValidator(boolean)] = False

@@ -3,21 +3,25 @@
 import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, StrictBool
+from pydantic import BeforeValidator, SecretStr, StrictBool
 
 from lightspeed_azure.config.block import Block
 from lightspeed_azure.config.problems import Problem, closest
 from lightspeed_azure.config.values import (
+    Seconds,
     boolean,
     file_path,
     http_url,
-    seconds,
+    plain_text,
     secret_text,
-    stack_family,
 )
+
+
+def _lower_case(value: Any) -> str:
+    return plain_text(value).lower()
 
 
 class LlamaStackConfiguration(Block):
@@ -33,12 +37,10 @@ class LlamaStackConfiguration(Block):
     library_client_config_path: Annotated[Path | None, BeforeValidator(file_path)] = None
     url: Annotated[str | None, BeforeValidator(http_url)] = None
     api_key: Annotated[SecretStr | None, BeforeValidator(secret_text)] = None
-    timeout: Annotated[
-        float, BeforeValidator(seconds), Field(gt=0, le=3600, allow_inf_nan=False)
-    ] = 180.0
+    timeout: Seconds = 180.0
     allow_insecure: Annotated[StrictBool, BeforeValidator(boolean)] = False
     ca_bundle: Annotated[Path | None, BeforeValidator(file_path)] = None
-    family: Annotated[str | None, BeforeValidator(stack_family)] = None
+    family: Annotated[Literal["llama-stack", "ogx"] | None, BeforeValidator(_lower_case)] = None
 
     @classmethod
     def cross_check(cls, given: Mapping[str, Any]) -> list[Problem]:

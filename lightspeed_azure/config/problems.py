@@ -3,12 +3,15 @@
 No text here ever repeats a value that the operator wrote: it could be a secret in the wrong place.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
+from lightspeed_azure.config.values import Unit, parts_of
 from lightspeed_azure.errors import InvalidConfigurationError
 
 Key = tuple[str | int, ...]
@@ -67,34 +70,63 @@ def unknown_key(name: object, known: Iterable[str]) -> str:
     return f"there is no such key; the keys are {', '.join(names)}"
 
 
-def of_validation(error: ValidationError, known: Iterable[str]) -> list[Problem]:
-    """Return pydantic's findings as problems, in words that repeat no value."""
+def of_validation(error: ValidationError, known: Mapping[str, FieldInfo]) -> list[Problem]:
+    """Return pydantic's findings as problems; no text repeats a value.
+
+    Args:
+        error: what pydantic raised for a block.
+        known: the fields of the block.
+    """
     found: list[Problem] = []
     for detail in error.errors(include_url=False, include_input=False):
+        inner = detail.get("ctx", {}).get("error")
+        if isinstance(inner, LocatedConfigurationError):  # a block within this one
+            found += [Problem((*detail["loc"], *each.key), each.text) for each in inner.located]
+            continue
         key = tuple(part for part in detail["loc"] if isinstance(part, int) or part in known)
         if detail["type"] == "extra_forbidden":
             name = detail["loc"][-1]
             found.append(Problem((*key, name), unknown_key(name, known)))
         else:
-            found.append(Problem(key or detail["loc"], _TEXTS.get(detail["type"]) or _text(detail)))
+            unit = unit_of(known.get(str(detail["loc"][0]))) if detail["loc"] else ""
+            found.append(Problem(key or detail["loc"], _text(detail, unit)))
     return found
+
+
+def unit_of(field: FieldInfo | None) -> str:
+    """Return the unit of a field's number, "" when it has none."""
+    if field is None:
+        return ""
+    parts = [*field.metadata, *parts_of(field.annotation)]
+    return next((str(part) for part in parts if isinstance(part, Unit)), "")
 
 
 _TEXTS: Mapping[str, str] = {
     "bool_type": "must be true or false; write it without quotes",
-    "float_type": "must be a number of seconds; write it without quotes",
-    "finite_number": "must be a number of seconds",
-    "greater_than": "must be more than 0 seconds",
-    "less_than_equal": "must be at most 3600 seconds",
-    "literal_error": "must be one of public, us_government, china",
+    "float_type": "must be a number{of_unit}; write it without quotes",
+    "int_type": "must be a whole number{of_unit}; write it without quotes",
+    "finite_number": "must be a finite number{of_unit}",
+    "greater_than": "must be more than {gt}{unit}",
+    "greater_than_equal": "must be at least {ge}{unit}",
+    "less_than_equal": "must be at most {le}{unit}",
+    "literal_error": "must be one of {choices}",
     "string_type": "must be text; put the value in quotes",
     "path_type": "must be the path of a file; put the value in quotes",
     "missing": "is missing; add it",
 }
 
 
-def _text(detail: Any) -> str:
-    """Return the text of a validator of ours, or only pydantic's name for the fault."""
+def _text(detail: Any, unit: str) -> str:
+    """Return the text of one finding; its limits and choices are those of the finding itself."""
     if detail["type"] == "value_error":
         return str(detail["ctx"]["error"])
-    return f"is not valid ({detail['type']}); see docs/credentials.md"
+    template = _TEXTS.get(detail["type"])
+    if template is None:
+        return f"is not valid ({detail['type']}); see docs/credentials.md"
+    context = {
+        name: f"{value:.15g}" if isinstance(value, float) else value
+        for name, value in detail.get("ctx", {}).items()
+    }
+    choices = ", ".join(re.findall(r"'([^']*)'", str(context.get("expected", ""))))
+    of_unit, unit = (f" of {unit}", f" {unit}") if unit else ("", "")
+    return template.format(of_unit=of_unit, unit=unit, choices=choices, **context)

@@ -11,8 +11,16 @@ from lightspeed_azure.config.block import Block
 from lightspeed_azure.config.dependents import dependents as service_names
 from lightspeed_azure.config.dependents import dependents_problems
 from lightspeed_azure.config.inbound import InboundConfiguration
-from lightspeed_azure.config.problems import LocatedConfigurationError, Problem
-from lightspeed_azure.config.values import boolean, file_path, http_url, plain_text, seconds
+from lightspeed_azure.config.problems import Problem
+from lightspeed_azure.config.values import (
+    SECONDS,
+    Seconds,
+    Unit,
+    boolean,
+    file_path,
+    http_url,
+    plain_text,
+)
 
 OURS = ("azure_api_key", "azure_api_base")
 """The fields of the provider data that the proxy fills itself; no caller may send them."""
@@ -45,36 +53,17 @@ in its configuration (ogx/core/datatypes.py 1.5, UpstreamHeaderAuthConfig), and 
 """
 
 
-def _port(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 65535:
-        raise ValueError("must be a port, 1 to 65535, or 0 for a free one; write it without quotes")
-    return value
-
-
-def _size(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1024 <= value <= 1024**4:
-        raise ValueError("must be a number of bytes, at least 1024; write it without quotes")
-    return value
-
-
-def _delay(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 3600:
-        raise ValueError("must be a number of seconds, 0 to 3600; write it without quotes")
-    return float(value)
-
-
 def _names(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list | tuple):
         raise ValueError("must be a list; write - before each")  # noqa: TRY004 - pydantic collects ValueError
     return tuple(plain_text(each) for each in value)
 
 
-type Port = Annotated[int, BeforeValidator(_port)]
-type Seconds = Annotated[float, BeforeValidator(seconds), Field(gt=0, le=3600, allow_inf_nan=False)]
-type Size = Annotated[int, BeforeValidator(_size)]
-type Name = Annotated[str, BeforeValidator(plain_text)]
-type Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
-type File = Annotated[Path | None, BeforeValidator(file_path)]
+Port = Annotated[int, Field(ge=0, le=65535, strict=True)]
+Size = Annotated[int, Field(ge=1024, le=1024**4, strict=True), Unit("bytes")]
+Name = Annotated[str, BeforeValidator(plain_text)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+File = Annotated[Path | None, BeforeValidator(file_path)]
 
 
 class ProxyConfiguration(Block):
@@ -124,7 +113,9 @@ class ProxyConfiguration(Block):
     first_byte_timeout: Seconds = 180.0
     idle_timeout: Seconds = 120.0
     keep_alive: Seconds = 75.0
-    drain_delay: Annotated[float, BeforeValidator(_delay)] = 0.0
+    drain_delay: Annotated[
+        float, Field(ge=0, le=3600, strict=True, allow_inf_nan=False), SECONDS
+    ] = 0.0
     drain_limit: Seconds = 25.0
     provider_data: Names = ()
     routes: Names = ()
@@ -134,22 +125,6 @@ class ProxyConfiguration(Block):
     tracing: Annotated[StrictBool, BeforeValidator(boolean)] = False
     dependents: Annotated[tuple[str, ...], BeforeValidator(service_names)] = ()
     inbound: InboundConfiguration = InboundConfiguration()
-
-    def __init__(self, /, **data: Any) -> None:
-        problems: list[Problem] = []
-        inbound = data.get("inbound")
-        if inbound is not None and not isinstance(inbound, InboundConfiguration):
-            del data["inbound"]
-            try:
-                data["inbound"] = InboundConfiguration.from_object(inbound)
-            except LocatedConfigurationError as error:
-                problems += [Problem(("inbound", *each.key), each.text) for each in error.located]
-        try:
-            super().__init__(**data)
-        except LocatedConfigurationError as error:
-            problems += error.located
-        if problems:
-            raise LocatedConfigurationError(problems)
 
     @classmethod
     def cross_check(cls, given: Mapping[str, Any]) -> list[Problem]:
@@ -163,14 +138,6 @@ class ProxyConfiguration(Block):
         problems += _each(given, "routes", _route_fault)
         problems += _each(given, "strip_headers", _header_fault)
         return problems
-
-
-TYPED = frozenset(
-    name
-    for name, field in ProxyConfiguration.model_fields.items()
-    if isinstance(field.default, int | float)
-)
-"""Keys whose substituted text becomes a boolean or a number."""
 
 
 def _each(given: Mapping[str, Any], key: str, fault: Any) -> list[Problem]:

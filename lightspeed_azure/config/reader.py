@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from lightspeed_azure.config.block import Block
+from lightspeed_azure.config.block import Block, typed_keys
 from lightspeed_azure.config.credential_resolver import (
+    BUILT_IN,
     CredentialResolverConfiguration,
     check_kind,
     check_plugin,
@@ -26,6 +27,16 @@ from lightspeed_azure.config.proxy import ProxyConfiguration
 from lightspeed_azure.config.substitution import substituted
 
 _BLOCKS = ("azure_entra_id", "llama_stack", "credential_resolvers", "provider_credentials", "proxy")
+
+_TYPED = typed_keys(
+    AzureEntraIdConfiguration,
+    LlamaStackConfiguration,
+    CredentialResolverConfiguration,
+    ProviderCredential,
+    ProxyConfiguration,
+    *BUILT_IN.values(),
+)
+"""Keys whose substituted text becomes a boolean or a number."""
 
 
 class Reader:
@@ -139,7 +150,7 @@ class Reader:
         if not isinstance(item, Mapping):
             self._problems.append(Problem(key, "must be a map of keys and values"))
             return
-        values, found = substituted(item, self._environ)
+        values, found = substituted(item, self._environ, _TYPED)
         unset = {problem.key for problem in found}
         try:
             for written in flattened(values):
@@ -217,7 +228,7 @@ class Reader:
         if kind is LlamaStackConfiguration:  # it has keys of lightspeed-stack's own
             ours = kind.model_fields
             item = {name: item[name] for name in item if closest(name, ours, cutoff=0.8)}
-        values, found = substituted(item, self._environ)
+        values, found = substituted(item, self._environ, _TYPED)
         unset = {problem.key for problem in found}
         if self._written:
             found += [

@@ -4,14 +4,37 @@ No message repeats the value: whatever it is, it could be a secret in the wrong 
 """
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 from urllib.parse import urlsplit
 
-from pydantic import GetCoreSchemaHandler, SecretStr
+from pydantic import Field, GetCoreSchemaHandler, SecretStr
 from pydantic_core import CoreSchema, core_schema
 
 _QUOTES = "put the value in quotes"
+
+
+class Unit(str):
+    """The unit of a number, for messages; an annotation of a field."""
+
+    __slots__ = ()
+
+
+def parts_of(annotation: object) -> Iterator[object]:
+    """Yield the types in a union, and what is annotated to each."""
+    if get_origin(annotation) in (Annotated, Union, UnionType):
+        for part in get_args(annotation):
+            yield from parts_of(part)
+    else:
+        yield annotation
+
+
+SECONDS = Unit("seconds")
+
+Seconds = Annotated[float, Field(gt=0, le=3600, strict=True, allow_inf_nan=False), SECONDS]
+"""A time limit: more than 0, at most an hour."""
 
 
 class Identifier(str):
@@ -68,13 +91,6 @@ def boolean(value: Any) -> Any:
     return value
 
 
-def seconds(value: Any) -> Any:
-    """Refuse texts and booleans, which pydantic would take for numbers."""
-    if isinstance(value, bool | str):
-        raise ValueError("must be a number of seconds; write it without quotes")  # noqa: TRY004
-    return value
-
-
 def file_path(value: Any) -> Path:
     """Return a path with `~` expanded; whether there is a file is not asked here."""
     if isinstance(value, Path):
@@ -91,14 +107,6 @@ def scope_name(value: Any) -> str:
         )
     if not text.endswith("/.default"):
         raise ValueError("must end in /.default, as every scope of an application does; append it")
-    return text
-
-
-def stack_family(value: Any) -> str:
-    """Return the name of a generation of the stack."""
-    text = plain_text(value).lower()
-    if text not in ("llama-stack", "ogx"):
-        raise ValueError("must be llama-stack or ogx; remove the key to find out by itself")
     return text
 
 

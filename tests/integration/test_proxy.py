@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from families import FAMILY
@@ -156,7 +156,7 @@ async def test_family_by_configuration(
     stack_url: str, manager: AzureEntraIDManager, emulators: Emulators
 ) -> None:
     """The family may be written down; then the stack is not asked for its version."""
-    stack = LlamaStackConfiguration(url=stack_url, family=FAMILY.name)
+    stack = LlamaStackConfiguration(url=stack_url, family=cast("Any", FAMILY.name))
     async with proxying(stack, manager) as proxy, caller(proxy) as http:
         assert (await http.post(CHAT, json=QUESTION)).status_code == 200
 

@@ -630,7 +630,7 @@ def test_where_the_stack_is_must_make_sense(kind: Kind, stack: Any, text: str) -
     """It is said at once, not at the first request."""
     with pytest.raises(InvalidConfigurationError, match=text):
         kind.make(stack)
-    with pytest.raises(InvalidConfigurationError, match="must be llama-stack or ogx"):
+    with pytest.raises(InvalidConfigurationError, match="must be one of llama-stack, ogx"):
         kind.make("http://localhost:8321", family="llama")
 
 
