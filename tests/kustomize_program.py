@@ -116,6 +116,9 @@ def overlay(
     """
     home = folder / "own"
     home.mkdir(exist_ok=True)
+    wiring = ["wiring"]
+    if "cert-manager" in components:
+        wiring.append("components/cert-manager/wiring")
     start = KUBERNETES / (f"overlays/{overlay}" if overlay else "base")
     digests = [{"name": "registry.invalid/lightspeed-azure", "newName": "mine", "digest": DIGEST}]
     document = {
@@ -123,7 +126,7 @@ def overlay(
         "kind": "Kustomization",
         "resources": [_from(home, start)],
         "components": [_from(home, KUBERNETES / "components" / each) for each in components],
-        "transformers": [_from(home, KUBERNETES / "wiring")],
+        "transformers": [_from(home, KUBERNETES / each) for each in wiring],
         "images": digests,
         "secretGenerator": [
             {
@@ -134,6 +137,8 @@ def overlay(
             for each in secrets
         ],
     }
+    if not overlay:
+        document["namespace"] = "llm"
     if settings:
         document["configMapGenerator"] = [
             {

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import kubernetes_validate
@@ -30,20 +31,26 @@ OWN = ("MODEL=azure/gpt-4o-mini", "EXTERNAL_URL=https://llm.test")
 AZURE = ("AZURE_API_BASE=https://x.openai.azure.com/openai/v1", "AZURE_DEPLOYMENT=gpt-4o-mini")
 
 COMBINATIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "secret": (("provider-azure", "identity-secret", "inbound-api-keys"), AZURE),
+    "secret": (
+        ("provider-azure", "identity-secret", "inbound-api-keys", "stack-plain-http"),
+        AZURE,
+    ),
     "federated": (
         ("provider-azure", "identity-federated", "inbound-jwt", "ingress", "monitoring"),
         (*AZURE, *JWT),
     ),
-    "workload": (("provider-azure", "identity-workload", "inbound-jwt"), (*AZURE, *JWT)),
-    "tls-ogx-postgres": (
-        ("provider-azure", "identity-federated", "inbound-jwt", "stack-tls", "ogx", "postgres"),
+    "workload": (
+        ("provider-azure", "identity-workload", "inbound-jwt", "cert-manager"),
+        (*AZURE, *JWT),
+    ),
+    "ogx-postgres": (
+        ("provider-azure", "identity-federated", "inbound-jwt", "cert-manager", "ogx", "postgres"),
         (*AZURE, *JWT, "POSTGRES_HOST=db.test"),
     ),
     "everything": (
         (
             *(f"provider-{each}" for each in ("azure", *PROVIDERS)),
-            *("identity-secret", "inbound-jwt", "stack-tls", "postgres", "ingress", "monitoring"),
+            *("identity-secret", "inbound-jwt", "postgres", "ingress", "monitoring"),
         ),
         (*AZURE, *JWT, "GENERIC_BASE_URL=https://models.test/v1"),
     ),
@@ -84,7 +91,7 @@ def test_every_component_is_in_a_combination() -> None:
 def test_kubernetes_takes_every_object(text: str) -> None:
     """Each object fits Kubernetes' schema, with no key too many, on an old and the newest version."""
     for each in objects(text):
-        if each["kind"] != "Route":
+        if each["kind"] not in ("Route", "Certificate", "Issuer"):
             for version in ("1.30", kubernetes_validate.latest_version()):
                 kubernetes_validate.validate(each, version, strict=True)
 
@@ -194,25 +201,163 @@ def test_probes_are_those_of_the_programs(text: str) -> None:
     )
 
 
-def test_plain_http_to_the_stack_is_said_in_words(text: str) -> None:
-    """Either it is TLS with a certificate to check, or the manifest allows plain HTTP itself."""
+def test_the_proxy_trusts_only_the_stacks_authority(text: str) -> None:
+    """The proxy checks the stack's certificate and never sees its key, unless it uses plain HTTP."""
     found = environment(text, "llm-proxy", "proxy")
-    if found["LLAMA_STACK_SCHEME"] == "https":
-        assert found["LLAMA_STACK_ALLOW_INSECURE"] == "false"
-        assert found["LLAMA_STACK_CA_BUNDLE"]
-        (ca,) = [
-            volume
-            for volume in one(text, "Deployment", "llm-proxy")["spec"]["template"]["spec"][
-                "volumes"
-            ]
-            if volume["name"] == "stack-ca"
-        ]
-        items = (ca.get("secret") or ca["configMap"])["items"]
-        assert [item["path"] for item in items] == ["ca.crt"], (
-            "the stack's key is none of the proxy's"
-        )
-    else:
+    volumes = {
+        volume["name"]: volume
+        for name in ("llm-proxy", "llama-stack")
+        for volume in one(text, "Deployment", name)["spec"]["template"]["spec"]["volumes"]
+    }
+    if found["LLAMA_STACK_SCHEME"] == "http":
         assert found["LLAMA_STACK_ALLOW_INSECURE"] == "true"
+        assert "LLAMA_STACK_CA_BUNDLE" not in found
+        assert volumes.keys().isdisjoint({"tls", "stack-ca"})
+        return
+    assert "LLAMA_STACK_ALLOW_INSECURE" not in found
+    assert found["LLAMA_STACK_CA_BUNDLE"] == "/etc/llama-stack-ca/ca.crt"
+    items = (volumes["stack-ca"].get("secret") or volumes["stack-ca"]["configMap"])["items"]
+    assert [item["path"] for item in items] == ["ca.crt"]
+    assert [item["path"] for item in volumes["tls"]["secret"]["items"]] == ["tls.crt", "tls.key"]
+
+
+def test_plain_http_is_a_component_that_one_lists(combined: dict[str, str]) -> None:
+    """Without it every overlay and combination uses TLS; with it verify.py says so."""
+    texts = combined | {name: rendered(KUBERNETES / "overlays" / name) for name in OVERLAYS}
+    plain = {
+        name
+        for name, text in texts.items()
+        if environment(text, "llm-proxy", "proxy")["LLAMA_STACK_SCHEME"] != "https"
+    }
+    listing = {name for name, (used, _) in COMBINATIONS.items() if "stack-plain-http" in used}
+    assert plain == listing | {"kind"}
+    said = "! tokens go to the stack over plain HTTP: components/stack-plain-http\n"
+    assert {name for name, text in texts.items() if said in verify(text)[1]} == plain
+
+
+@pytest.mark.parametrize("prefix", ["", "team-"])
+def test_cert_manager_issues_what_the_pods_mount(prefix: str, tmp_path: Path) -> None:
+    """The certificate is for the name that the proxy asks for; its authority is the mounted one."""
+    components, settings = COMBINATIONS["workload"]
+    text = rendered(overlay(tmp_path, *components, settings=[*OWN, *settings], prefix=prefix))
+    leaf = one(text, "Certificate", f"{prefix}llama-stack-tls")["spec"]
+    authority = one(text, "Certificate", f"{prefix}llama-stack-ca")["spec"]
+    signing = one(text, "Issuer", f"{prefix}llama-stack-ca")
+    root = one(text, "Issuer", f"{prefix}llama-stack-root")
+    url = environment(text, f"{prefix}llm-proxy", "proxy")["LLAMA_STACK_URL"]
+    assert [f"https://{name}:8321" for name in leaf["dnsNames"]] == [url]
+    assert leaf["issuerRef"]["name"] == signing["metadata"]["name"]
+    assert signing["spec"] == {"ca": {"secretName": authority["secretName"]}}
+    assert authority["isCA"] is True
+    assert authority["issuerRef"]["name"] == root["metadata"]["name"]
+    assert root["spec"] == {"selfSigned": {}}
+    mounted = {
+        volume["secret"]["secretName"]
+        for _, _, spec in pods(objects(text))
+        for volume in spec["volumes"]
+        if "secret" in volume
+    }
+    assert mounted == {leaf["secretName"]} == {f"{prefix}llama-stack-tls"}
+    assert verify(text)[0] == 0, verify(text)[1]
+    assert "llama-stack-tls" not in verify(text)[1], "cert-manager makes that Secret"
+
+
+def test_a_certificate_that_does_not_fit_is_named(tmp_path: Path) -> None:
+    """verify.py names a certificate for another host, and one that no pod mounts."""
+    components, settings = COMBINATIONS["workload"]
+    findings = []
+    for more in ([], ["stack-plain-http"]):
+        folder = tmp_path / str(len(more))
+        folder.mkdir()
+        own = overlay(folder, *components, *more, settings=[*OWN, *settings])
+        document = yaml.safe_load((own / "kustomization.yaml").read_text())
+        document["transformers"] = document["transformers"][:1]
+        (own / "kustomization.yaml").write_text(yaml.safe_dump(document))
+        code, said = verify(rendered(own))
+        assert code == 1
+        findings.append([line for line in said.splitlines() if line.startswith("✗")])
+    other_host = (
+        "✗ Certificate llama-stack-tls: is not for llama-stack.llm.svc; set a namespace, and list"
+        " components/cert-manager/wiring under transformers"
+    )
+    not_mounted = (
+        "✗ Certificate llama-stack-tls: no pod mounts its Secret llama-stack-tls; keep one of"
+        " components/cert-manager and components/stack-plain-http"
+    )
+    assert findings == [[other_host], [not_mounted, other_host]]
+
+
+def two_installations(folder: Path, *, wired: bool) -> str:
+    """Return what two installations with a prefix each render to, in one namespace."""
+    components, settings = COMBINATIONS["everything"]
+    home = folder / "both"
+    home.mkdir()
+    names = ("one-", "two-")
+    for name in names:
+        (folder / name).mkdir()
+        own = overlay(
+            folder / name, *components, settings=[*OWN, *settings], prefix=name if wired else ""
+        )
+        if not wired:  # a prefix around it, without the wiring
+            (folder / name / "kustomization.yaml").write_text(
+                yaml.safe_dump({"namePrefix": name, "resources": [own.name]})
+            )
+    inner = [f"../{name}/own" if wired else f"../{name}" for name in names]
+    (home / "kustomization.yaml").write_text(yaml.safe_dump({"resources": inner}))
+    return rendered(home)
+
+
+def test_two_installations_select_their_own_pods(tmp_path: Path) -> None:
+    """In one namespace no Service, policy, budget or Deployment of one selects a pod of the other."""
+    text = two_installations(tmp_path, wired=True)
+    labels = {name: labels for name, labels, _ in pods(objects(text))}
+    assert len(labels) == 4
+    checked = 0
+    for each in objects(text):
+        prefix = each["metadata"]["name"][:4]
+        for selector in selectors(each.get("spec")):
+            chosen = {name for name in labels if selector.items() <= labels[name].items()}
+            assert {name[:4] for name in chosen} == {prefix}, each["metadata"]["name"]
+            checked += 1
+    assert checked == 2 * 15
+    assert verify(text)[0] == 0, verify(text)[1]
+
+
+def test_installations_that_share_selectors_are_named(tmp_path: Path) -> None:
+    """verify.py sees a prefix without an instance, equal labels, and a selector without an instance."""
+    said = verify(two_installations(tmp_path, wired=False))
+    wiring = (
+        "has the labels of an installation without a prefix; list wiring under transformers of the"
+        " kustomization that has the prefix"
+    )
+    same = "have the same labels; give each its own app.kubernetes.io/instance"
+    assert said[0] == 1
+    for line in (
+        f"✗ Deployment one-llm-proxy: {wiring}\n",
+        f"✗ Deployment two-llama-stack: {wiring}\n",
+        f"✗ Deployments one-llama-stack and two-llama-stack {same}\n",
+        f"✗ Deployments one-llm-proxy and two-llm-proxy {same}\n",
+    ):
+        assert line in said[1]
+    text = rendered(KUBERNETES / "overlays" / "aks")
+    without = text.replace("    app.kubernetes.io/instance: llm-proxy\n", "", 1)
+    assert text != without
+    assert (
+        "✗ Service llama-stack: selects the pods of every installation; add the label"
+        " app.kubernetes.io/instance to its selectors\n"
+    ) in verify(without)[1]
+
+
+def selectors(value: object) -> Iterator[dict[str, str]]:
+    """Yield the labels by which a spec selects pods of ours."""
+    if isinstance(value, list):
+        for each in value:
+            yield from selectors(each)
+    elif isinstance(value, dict):
+        if "app.kubernetes.io/part-of" in value:
+            yield value
+        for key, below in value.items():
+            yield from selectors(None if key == "metadata" else below)
 
 
 def test_no_secret_is_in_the_manifests(text: str) -> None:
@@ -301,7 +446,10 @@ def test_the_secrets_to_make_are_listed(combined: dict[str, str]) -> None:
         "llm-proxy-api-keys: api_keys",
         "azure-entra-id: client_secret",
     ]
-    assert listed["federated"] == ["llm-proxy-ingress-tls: tls.crt, tls.key"]
+    assert listed["federated"] == [
+        "llm-proxy-ingress-tls: tls.crt, tls.key",
+        "llama-stack-tls: ca.crt, tls.crt, tls.key",
+    ]
     assert listed["openshift"] == []
     assert "llama-stack-tls: ca.crt, tls.crt, tls.key" in listed["everything"]
 
@@ -321,6 +469,100 @@ def test_a_missing_component_is_named(
     code, said = verify(rendered(overlay(tmp_path, *components, settings=[*OWN, *AZURE])))
     assert code == 1
     assert words in said
+
+
+@pytest.mark.parametrize(
+    ("components", "finding"),
+    [
+        (
+            ("identity-workload", "identity-secret", "inbound-jwt"),
+            (
+                "llm-proxy: signs in to Entra ID by identity-workload and identity-secret; keep one of"
+                " these components"
+            ),
+        ),
+        (
+            ("identity-federated", "identity-secret", "inbound-jwt"),
+            (
+                "llm-proxy: signs in to Entra ID by identity-federated and identity-secret; keep one of"
+                " these components"
+            ),
+        ),
+        (
+            ("identity-workload", "identity-federated", "inbound-jwt"),
+            (
+                "llm-proxy: signs in to Entra ID by identity-workload and identity-federated; keep one"
+                " of these components"
+            ),
+        ),
+        (
+            ("identity-secret", "inbound-api-keys", "inbound-jwt"),
+            (
+                "llm-proxy: INBOUND is jwt, and API_KEYS_FILE is set too; keep one of"
+                " components/inbound-*"
+            ),
+        ),
+        (
+            ("identity-secret", "inbound-jwt", "inbound-api-keys"),
+            (
+                "llm-proxy: INBOUND is api_keys, and OIDC_ISSUER is set too; keep one of"
+                " components/inbound-*"
+            ),
+        ),
+    ],
+)
+def test_components_that_exclude_each_other_are_named(
+    components: tuple[str, ...], finding: str, tmp_path: Path
+) -> None:
+    """The proxy would refuse its configuration at start."""
+    own = overlay(tmp_path, "provider-azure", *components, settings=[*OWN, *AZURE, *JWT])
+    code, said = verify(rendered(own))
+    assert code == 1
+    assert [line for line in said.splitlines() if line.startswith("✗")] == [f"✗ {finding}"]
+
+
+@pytest.mark.parametrize(
+    ("line", "finding"),
+    [
+        (
+            'MODEL="azure/gpt-4o-mini"',
+            "settings: MODEL is in quotes, and they are part of the value; remove them",
+        ),
+        (
+            "EXTERNAL_URL='https://llm.test'",
+            "settings: EXTERNAL_URL is in quotes, and they are part of the value; remove them",
+        ),
+        (
+            "AZURE_DEPLOYMENT=gpt-4o-mini # the deployment",
+            (
+                "settings: AZURE_DEPLOYMENT ends in a space or a comment, and it is part of the value;"
+                " remove it"
+            ),
+        ),
+        (
+            "AZURE_TENANT_ID=t ",
+            (
+                "settings: AZURE_TENANT_ID ends in a space or a comment, and it is part of the value;"
+                " remove it"
+            ),
+        ),
+    ],
+)
+def test_what_is_no_part_of_a_setting_is_named(line: str, finding: str, tmp_path: Path) -> None:
+    """A file of settings is not a shell script: kustomize keeps quotes and comments."""
+    components, settings = COMBINATIONS["secret"]
+    more = "configMapGenerator: [{name: settings, behavior: merge, envs: [settings.env]}]"
+    own = overlay(tmp_path, *components, more=more)
+    values = {each.partition("=")[0]: each for each in [*OWN, *settings, line]}
+    (own / "settings.env").write_text("\n".join(values.values()) + "\n")
+    code, said = verify(rendered(own))
+    assert code == 1
+    assert f"✗ {finding}\n" in said
+    assert "no rendered manifests" not in said
+    not_json = (
+        "client: config.json is not JSON; remove quotes and backslashes from MODEL and EXTERNAL_URL"
+    )
+    assert (f"✗ {not_json}\n" in said) == line.startswith("MODEL")
 
 
 @pytest.mark.parametrize(
@@ -403,7 +645,7 @@ def test_configuration_rolls_pods_and_rotation_does_not(tmp_path: Path) -> None:
 
 def test_names_images_replicas_and_resources_are_parameters(tmp_path: Path) -> None:
     """An operator changes each from a kustomization of their own, and all still fits together."""
-    components, settings = COMBINATIONS["tls-ogx-postgres"]
+    components, settings = COMBINATIONS["ogx-postgres"]
     more = """
 replicas: [{name: llama-stack, count: 3}, {name: llm-proxy, count: 4}]
 patches:

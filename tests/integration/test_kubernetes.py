@@ -31,7 +31,7 @@ CA = "/etc/llama-stack-ca"
 KEYS = ("openai", "gemini", "bedrock", "generic")  # anthropic's needs a package of its own
 
 
-@pytest.fixture(params=["stack-tls"])
+@pytest.fixture(params=[""])
 def text(request: pytest.FixtureRequest, emulators: Emulators, tmp_path: Path) -> str:
     """The manifests of an operator with Azure and other providers, for the family that is here."""
     return rendered(
@@ -210,7 +210,7 @@ async def through_the_proxy(
         assert config == told
 
 
-@pytest.mark.parametrize("text", ["stack-tls", ""], indirect=True)
+@pytest.mark.parametrize("text", ["", "stack-plain-http"], indirect=True)
 def test_the_proxys_configuration_is_read(
     text: str, volumes: dict[str, str], emulators: Emulators, tmp_path: Path
 ) -> None:
