@@ -166,7 +166,7 @@ class TokenCacheMachine(RuleBasedStateMachine):
     def fork(self) -> None:
         """This process becomes the child of a fork."""
         held = self.cache.peek()
-        self.cache.drop_the_parents()
+        self.cache.after_fork()
         assert self.cache.peek() is held
         assert not self.cache.status().refreshing
         self.parents += self.open
