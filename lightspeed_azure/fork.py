@@ -58,9 +58,8 @@ class Imports:
             import took longer than the fork waited, or C code forked without Python's hooks.
     """
 
-    def __init__(self, longest_wait: float = LONGEST_WAIT) -> None:
+    def __init__(self) -> None:
         self.interrupted: frozenset[str] = frozenset()
-        self._longest_wait = longest_wait
         self._changed = threading.Condition()
         self._running: dict[object, tuple[int, str]] = {}
         self._given_up: set[object] = set()
@@ -82,7 +81,7 @@ class Imports:
     def before_fork(self) -> None:
         """Wait for the imports of other threads, and let none begin before the fork."""
         self._changed.acquire()
-        self._changed.wait_for(lambda: not self._of_others() - self._given_up, self._longest_wait)
+        self._changed.wait_for(lambda: not self._of_others() - self._given_up, LONGEST_WAIT)
         self._given_up |= self._of_others()
 
     def after_fork_in_parent(self) -> None:

@@ -4,6 +4,7 @@ Reads the `azure_entra_id` block from standard input. The first argument says ho
 """
 
 import asyncio
+import contextlib
 import json
 import multiprocessing
 import os
@@ -13,8 +14,13 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from typing import Any
 
-from lightspeed_azure import AzureEntraIDManager
+import lightspeed_azure.fork
+from lightspeed_azure import AzureEntraIdConfiguration, AzureEntraIDManager, TokenError
+from lightspeed_azure.credentials import source as source_module
+from lightspeed_azure.credentials.azure_credential import Credential, ask, import_azure
+from lightspeed_azure.token_source import Attempt
 
 warnings.simplefilter("ignore", DeprecationWarning)  # forking a process with threads is the subject
 
@@ -93,6 +99,32 @@ def renewing() -> None:
     renewal.join()
 
 
+def endless() -> None:
+    """Fork while the module of a custom credential is imported, which never ends."""
+    sys.path.insert(0, sys.argv[2])
+    lightspeed_azure.fork.LONGEST_WAIT = 0.01
+    AzureEntraIDManager().renew_if_due()
+    while "endless_import" not in sys.modules:
+        time.sleep(0.01)  # waits for another thread
+    os.waitpid(start_child(answer), 0)
+
+
+def imports() -> None:
+    """Print the modules that are first imported while azure-identity signs in."""
+    config = AzureEntraIdConfiguration.from_object(BLOCK)
+    import_azure()
+    before: list[set[str]] = []
+
+    def ask_and_note(credential: Credential, scope: str) -> Any:
+        before.append(set(sys.modules))
+        return ask(credential, scope)
+
+    source_module.ask = ask_and_note  # type: ignore[attr-defined]
+    with contextlib.suppress(TokenError):
+        source_module.credential_source(config)(Attempt(timeout=10, sent_at=time.time()))
+    os.write(1, f"{sorted(set(sys.modules) - before[0])}\n".encode())
+
+
 def configure() -> None:
     """Configure as an application does when it is imported."""
     AzureEntraIDManager().set_config(BLOCK)
@@ -102,6 +134,13 @@ BLOCK = json.load(sys.stdin)
 
 if __name__ == "__main__":
     how = sys.argv[1]
-    if how != "thread":
+    if how not in ("thread", "imports"):
         configure()
-    {"preload": preload, "pool": pool, "thread": thread, "renewing": renewing}[how]()
+    {
+        "preload": preload,
+        "pool": pool,
+        "thread": thread,
+        "renewing": renewing,
+        "endless": endless,
+        "imports": imports,
+    }[how]()

@@ -31,7 +31,9 @@ _IMPORTED_LATER = (
     "azure.core.rest._requests_basic",
     "encodings.idna",
     "encodings.utf_8_sig",
+    "jwt",
     "msal_extensions",
+    "netrc",
 )
 """What azure-identity and its dependencies import only at their first request."""
 
