@@ -211,7 +211,9 @@ class AzureEntraIDManager(metaclass=ProcessWide):
         source = credential_source(block)
         source.warm_up()
         name = block.provider_id or "azure"
-        return TokenCache(source, name=name, deadline=block.deadline, **self._cache_options)
+        return TokenCache(
+            source, name=name, deadline=block.deadline, hang=source.hang, **self._cache_options
+        )
 
 
 def _cache_entry(block: AzureEntraIdConfiguration) -> AzureEntraIdConfiguration:

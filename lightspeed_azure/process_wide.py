@@ -1,9 +1,10 @@
 """One instance a process, which a test or an application can stand another in for."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from lightspeed_azure.fork import ForkLock
 
 
 class ProcessWide(type):
@@ -14,7 +15,7 @@ class ProcessWide(type):
     thread; a replacement holds for the whole process, not for one thread.
     """
 
-    _lock = threading.RLock()
+    _lock = ForkLock()
 
     def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> None:
         super().__init__(name, bases, namespace)

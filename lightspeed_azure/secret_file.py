@@ -8,13 +8,13 @@ import logging
 import os
 import re
 import stat
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import SecretStr
 
 from lightspeed_azure.errors import InvalidConfigurationError
+from lightspeed_azure.fork import ForkLock
 
 _LOG = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class SecretFile:
         self._check = check
         self._binary = binary
         self._mountinfo: Path | None = mountinfo
-        self._lock = threading.Lock()  # guards the next two and `failures`
+        self._lock = ForkLock()  # guards the next two, `failures` and `_fault`
         self._good: bytes | None = None
         self._known: tuple[bytes, bytes] | None = None  # what was read last and found good
         self._at = ""  # where it was found last
@@ -95,8 +95,10 @@ class SecretFile:
                 self._good = content
             if self._good is None:
                 raise InvalidConfigurationError(f"{self.key}: {self._shown()}{fault}")
-            self._note(fault)
+            changed = self._note(fault)
             good = self._good
+        if changed:
+            self._tell(fault)
         self._note_mount()
         return good
 
@@ -162,16 +164,19 @@ class SecretFile:
     def _place(self) -> Path:
         return self.path / self._default_name if self.path.is_dir() else self.path
 
-    def _note(self, fault: str) -> None:
-        """Log a change of state, once."""
+    def _note(self, fault: str) -> bool:
+        """Record the state of the file; return whether it has changed."""
         self.failures += bool(fault)
-        if fault == self._fault:
-            return
+        changed = fault != self._fault
+        self._fault = fault
+        return changed
+
+    def _tell(self, fault: str) -> None:
+        """Log a change of state; not under the lock, because a log handler may block."""
         if fault:
             _LOG.warning("%s %s: %s. The last good value stays in use", self.key, self.path, fault)
         else:
             _LOG.info("%s %s is good again", self.key, self.path)
-        self._fault = fault
 
     def _note_mount(self) -> None:
         """Say once that this file will never be updated."""

@@ -239,7 +239,7 @@ def test_answer_to_a_request_from_before_a_fork_does_not_count() -> None:
     stage.reply = None
     stage.clock.mono_now += 1801
     assert stage.cache.get() is first
-    stage.cache.drop_the_parents()
+    stage.cache.after_fork()
     stage.calls[0].answer(token("the parent's"))
     assert stage.cache.peek() is first
     assert stage.cache.status().renewals == 1

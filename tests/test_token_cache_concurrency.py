@@ -3,16 +3,15 @@
 import asyncio
 import contextlib
 import os
-import pickle
 import random
 import threading
 import time
-import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 
 import pytest
+from forking import in_fork
 from pydantic import SecretStr
 from token_cache_fakes import Stage, numbered, outage, token
 
@@ -237,27 +236,6 @@ class SlowClock:
     def monotonic(self) -> float:
         """Return the fake time."""
         return self._stage.clock.monotonic()
-
-
-def in_fork[T](child: Callable[[], T]) -> T:
-    """Return what `child` returns in a forked process."""
-    reader, writer = os.pipe()
-    with warnings.catch_warnings():
-        # Python warns of exactly what is tested here: forking a process with threads.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        pid = os.fork()
-    if pid == 0:
-        try:
-            os.write(writer, pickle.dumps(child()))
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as answer:
-        data = answer.read()
-    os.waitpid(pid, 0)
-    assert data, "the child broke"
-    result: T = pickle.loads(data)  # noqa: S301  # written by ourselves
-    return result
 
 
 class Weather:

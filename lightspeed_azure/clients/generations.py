@@ -14,6 +14,7 @@ from lightspeed_azure.clients.inference_call import MakeCalls
 from lightspeed_azure.clients.pinned_transport import pinned_transport
 from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.errors import InvalidConfigurationError
+from lightspeed_azure.fork import importing
 
 __all__ = [
     "GENERATIONS",
@@ -61,8 +62,9 @@ async def in_use(config: LlamaStackConfiguration) -> Generation:
 
 def prepare(generation: Generation) -> None:
     """Import a generation's client, which takes over a second; to be done on another thread."""
-    importlib.import_module(generation.client)
-    importlib.import_module(generation.clients)
+    with importing(generation.client):
+        importlib.import_module(generation.client)
+        importlib.import_module(generation.clients)
 
 
 def connect(generation: Generation, config: LlamaStackConfiguration, make_calls: MakeCalls) -> Any:

@@ -14,6 +14,7 @@ from lightspeed_azure.clients.starting import START_LIMIT, start_enriched
 from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.config.unshown import unshown
 from lightspeed_azure.errors import LightspeedAzureError, StackUnavailableError
+from lightspeed_azure.fork import importing, reset_in_child
 from lightspeed_azure.manager import AzureEntraIDManager
 from lightspeed_azure.process_wide import ProcessWide
 from lightspeed_azure.sources import ProviderCredentials
@@ -47,6 +48,8 @@ class AsyncLlamaStackClientHolder(metaclass=ProcessWide):
         self._loading = asyncio.Lock()
         self._failure: LightspeedAzureError | None = None
         self._retired: dict[asyncio.Task[None], Any] = {}
+        self._parents: list[Any] = []  # not closed: the parent process uses their connections
+        reset_in_child(self)
 
     @classmethod
     def isolated(cls, **options: Any) -> Self:
@@ -185,10 +188,20 @@ class AsyncLlamaStackClientHolder(metaclass=ProcessWide):
             for client in clients:
                 stack.push_async_callback(client.shutdown)
 
+    def after_fork(self) -> None:
+        """Drop the client in a forked child: its connections and event loop are the parent's."""
+        self._parents += [
+            *self._retired.values(),
+            *([] if self._client is None else [self._client]),
+        ]
+        self._retired = {}
+        self._client = self._catalog = self._failure = None
+        self._loading = asyncio.Lock()
+
     async def _load(self, config: LlamaStackConfiguration) -> None:
         self._wanted = config
         # Importing a stack's client takes over a second, and blocks whatever thread does it.
-        generations = await asyncio.to_thread(import_module, "lightspeed_azure.clients.generations")
+        generations = await asyncio.to_thread(_generations)
         catalog: list[StackCatalog] = []
 
         def make_calls(ask: Ask) -> Calls:
@@ -243,6 +256,11 @@ class AsyncLlamaStackClientHolder(metaclass=ProcessWide):
         task = asyncio.create_task(later(self._client, self._config.timeout))
         self._retired[task] = self._client
         task.add_done_callback(lambda task: self._retired.pop(task, None))
+
+
+def _generations() -> Any:
+    with importing("lightspeed_azure.clients.generations"):
+        return import_module("lightspeed_azure.clients.generations")
 
 
 AsyncOgxClientHolder = AsyncLlamaStackClientHolder

@@ -27,6 +27,7 @@ from lightspeed_azure.clients.pinned_transport import pinned_transport
 from lightspeed_azure.clients.refusal import forget_token
 from lightspeed_azure.clients.starting import initialize
 from lightspeed_azure.config import LlamaStackConfiguration
+from lightspeed_azure.fork import importing
 from lightspeed_azure.provider_data import (
     OGX_HEADER,
     ProviderData,
@@ -77,7 +78,13 @@ async def start(generation: Generation, run_config: Path, make_calls: MakeCalls)
     """
     # With its console log each 400 or 401 is drawn as a picture of the stack, for seconds.
     os.environ.setdefault(generation.log_variable, "json")
-    client = await asyncio.to_thread(lambda: _library_class()(str(run_config)))
+
+    def made() -> Any:
+        with importing(generation.library):
+            library = _library_class()
+        return library(str(run_config))
+
+    client = await asyncio.to_thread(made)
     await initialize(client)
     client.carry(make_calls(functools.partial(ask, functools.partial(get_json, client.api_client))))
     return client

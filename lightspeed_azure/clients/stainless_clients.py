@@ -23,6 +23,7 @@ from lightspeed_azure.clients.pinned_transport import pinned_transport
 from lightspeed_azure.clients.refusal import forget_token
 from lightspeed_azure.clients.starting import initialize
 from lightspeed_azure.config import LlamaStackConfiguration
+from lightspeed_azure.fork import importing
 from lightspeed_azure.provider_data import (
     ProviderData,
     defaults,
@@ -64,7 +65,8 @@ async def start(generation: Generation, run_config: Path, make_calls: MakeCalls)
     os.environ.setdefault(generation.log_variable, "json")
 
     def made() -> Library:
-        stack = import_module(generation.library)
+        with importing(generation.library):
+            stack = import_module(generation.library)
         library: Library = _taught(Library, generation, getattr(stack, generation.library_class))(
             str(run_config)
         )

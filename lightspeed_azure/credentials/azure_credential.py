@@ -3,6 +3,7 @@
 All of them retry nothing themselves, and report what goes over the wire to the current exchange.
 """
 
+import contextlib
 import importlib
 import logging
 from typing import Any, Protocol
@@ -11,7 +12,7 @@ from pydantic import SecretBytes
 
 from lightspeed_azure.config.entra_id import AzureEntraIdConfiguration
 from lightspeed_azure.credentials.exchange import hooks
-from lightspeed_azure.credentials.foreign_credential import foreign_credential
+from lightspeed_azure.fork import importing
 
 _LOG = logging.getLogger(__name__)
 
@@ -24,12 +25,33 @@ class Credential(Protocol):
         ...
 
 
+_IMPORTED_LATER = (
+    "azure.core.pipeline.transport._bigger_block_size_http_adapters",
+    "azure.core.pipeline.transport._requests_basic",
+    "azure.core.rest._requests_basic",
+    "encodings.idna",
+    "encodings.utf_8_sig",
+    "jwt",
+    "msal_extensions",
+    "netrc",
+)
+"""What azure-identity and its dependencies import only at their first request."""
+
+
 def import_azure() -> None:
-    """Import azure.identity, which takes 0.8 s."""
+    """Import azure.identity and everything that it needs to sign in, which takes 0.8 s."""
     try:
-        importlib.import_module("azure.identity")
+        _import()
     except ImportError:
         _LOG.exception("azure-identity is not installed")
+
+
+def _import() -> None:
+    with importing("azure.identity"):
+        importlib.import_module("azure.identity")
+        for name in _IMPORTED_LATER:
+            with contextlib.suppress(ImportError):  # these names are the libraries' own
+                importlib.import_module(name)
 
 
 def ask(credential: Credential, scope: str) -> Any:
@@ -55,6 +77,7 @@ def new_credential(
         content: of the file that holds the secret, certificate or assertion, if it is in a file.
         timeout: seconds for a command to run; requests are bounded by the exchange.
     """
+    _import()
     from azure import identity  # noqa: PLC0415 - 0.8 s
 
     kind = config.credential_kind
@@ -81,14 +104,8 @@ def new_credential(
 
 
 def kept_credential(config: AzureEntraIdConfiguration) -> Credential:
-    """Return a credential that has a cache or a choice of its own, to be asked again and again.
-
-    Raises:
-        InvalidConfigurationError: the factory of a foreign credential fails.
-    """
-    if config.credential_kind == "credential":
-        foreign: Credential = foreign_credential(str(config.credential))
-        return foreign
+    """Return a managed-identity or default credential, which has a cache of its own."""
+    _import()
     from azure import identity  # noqa: PLC0415 - 0.8 s
 
     if config.credential_kind == "managed_identity":

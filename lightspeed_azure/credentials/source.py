@@ -6,6 +6,7 @@ an HTTP 400 for 60 s, azure-identity reads an assertion again only every 600 s).
 `default` and foreign credentials keep their object. Nothing is retried inside: the cache does that.
 """
 
+import contextlib
 import logging
 import threading
 import time
@@ -27,9 +28,11 @@ from lightspeed_azure.credentials.azure_credential import (
 )
 from lightspeed_azure.credentials.exchange import Exchange, digest
 from lightspeed_azure.credentials.failures import Failure
+from lightspeed_azure.credentials.foreign_credential import ForeignCredential
 from lightspeed_azure.credentials.known_token import KnownToken
 from lightspeed_azure.credentials.unusable import UnusableCredentialError
 from lightspeed_azure.errors import InvalidConfigurationError, LightspeedAzureError
+from lightspeed_azure.fork import ForkLock, importing, interrupted_imports, reset_in_child
 from lightspeed_azure.token_source import Attempt, IssuedToken
 
 _LOG = logging.getLogger(__name__)
@@ -73,10 +76,13 @@ class CredentialSource:
         self._clock = clock
         self._monotonic = monotonic
         self._file = secret_file(config)
-        self._lock = threading.Lock()  # guards the next three
+        self._foreign = ForeignCredential(config.credential) if config.credential else None
+        self._lock = ForkLock()  # guards the next one; never held while a credential is made
         self._kept: Credential | None = None
+        self._parents: list[Credential] = []  # not closed: the parent process uses them
         self._accepted: SecretBytes | None = None
         self._known: KnownToken | None = None
+        reset_in_child(self)
 
     def __repr__(self) -> str:
         return f"<CredentialSource {self.describe()}>"
@@ -100,6 +106,21 @@ class CredentialSource:
         """Return a value that differs when the credential's file has changed."""
         return self._file.fingerprint() if self._file else None
 
+    def hang(self) -> tuple[str, str] | None:
+        """Return why a call may not return, and the cure; None when only the network can be why."""
+        if self._foreign:
+            return self._foreign.hang()
+        if "azure.identity" in interrupted_imports():
+            what = "this process was forked while azure-identity was being imported"
+            return what, "Restart it; fork later, or call set_config() after the fork"
+        return None
+
+    def after_fork(self) -> None:
+        """Make another credential in a forked child: the parent uses the connections of this one."""
+        if self._kept is not None:
+            self._parents.append(self._kept)
+            self._kept = None
+
     def close(self) -> None:
         """Close the connections of a credential that is kept; the next call makes another."""
         with self._lock:
@@ -109,7 +130,10 @@ class CredentialSource:
 
     def warm_up(self) -> None:
         """Import azure.identity (0.8 s) in a daemon thread; returns at once."""
-        threading.Thread(target=import_azure, name="lightspeed-azure-import", daemon=True).start()
+        with contextlib.suppress(RuntimeError):  # no thread is free: the first flight imports it
+            threading.Thread(
+                target=import_azure, name="lightspeed-azure-import", daemon=True
+            ).start()
 
     def __call__(self, attempt: Attempt) -> IssuedToken:
         """Ask for a token; may block, about `attempt.timeout` seconds.
@@ -217,16 +241,31 @@ class CredentialSource:
     def _ask(self, content: SecretBytes | None, exchange: Exchange) -> Any:
         """Ask azure-identity for a token: a new credential, or the kept one."""
         if content is None and self.kind not in ("client_secret", "azure_cli"):
-            with self._lock:
-                if self._kept is None:
-                    self._kept = kept_credential(self._config)
-                kept = self._kept
-            return ask(kept, self._config.scope)
-        credential = new_credential(self._config, content, timeout=exchange.remaining)
+            return ask(self._kept_credential(), self._config.scope)
+        with importing("azure.identity"):  # its constructors import, and use no network
+            credential = new_credential(self._config, content, timeout=exchange.remaining)
         try:
             return ask(credential, self._config.scope)
         finally:
             close(credential)
+
+    def _kept_credential(self) -> Credential:
+        """Return the credential that is kept, after making it if there is none."""
+        with self._lock:
+            kept = self._kept
+        if kept is not None:
+            return kept
+        made: Credential
+        if self._foreign:
+            made = self._foreign.make()
+        else:
+            with importing("azure.identity"):  # likewise
+                made = kept_credential(self._config)
+        with self._lock:
+            kept = self._kept = self._kept or made
+        if kept is not made:  # another flight was faster
+            close(made)
+        return kept
 
     def _detail(self, content: SecretBytes) -> str:
         """Return when the certificate ended, if it has."""

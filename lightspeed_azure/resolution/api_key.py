@@ -2,11 +2,11 @@
 
 import os
 import re
-import threading
 
 from pydantic import SecretStr
 
 from lightspeed_azure.errors import InvalidConfigurationError
+from lightspeed_azure.fork import ForkLock
 from lightspeed_azure.resolution.dotenv_file import DotenvFile
 from lightspeed_azure.resolution.environment_names import collision, environment_name
 from lightspeed_azure.resolution.fault import Fault
@@ -96,7 +96,7 @@ async def _aresolve(provider_id: str, field: str) -> SecretStr | None:
 _SYNC = Point("resolve_credential", _resolve, check=credential)
 _ASYNC = Point("resolve_credential", _aresolve, check=credential)
 
-_lock = threading.Lock()  # guards the next two
+_lock = ForkLock()  # guards the next two
 _services: dict[str, str] = {}  # by the name of their variable
 _files: dict[tuple[str, str], SecretFile] = {}
 _dotenv = DotenvFile()

@@ -15,7 +15,7 @@ from lightspeed_azure.resolution.registration import Registration
 from lightspeed_azure.resolution.reply import Check, Reply
 
 _GRACE = 1.0
-"""Seconds after its deadline at which a waiter no longer believes in the timer."""
+"""Seconds after the deadline for which a waiter relies on the timer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ async def run_async(going: Steps, function: Callable[[Question], Any]) -> Any:
     while not isinstance(wanted := _next(going, given), Answer | Failure):
         given = None
         if isinstance(wanted, Flight):
-            await wanted.wait_async()
+            await wanted.wait_async(wanted.timeout + _GRACE)
         else:
             try:
                 given = Answer(await function(wanted.question))

@@ -1,10 +1,10 @@
 """Which resolvers step into which function, remembered until somebody registers or leaves."""
 
-import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
 
+from lightspeed_azure.fork import ForkLock
 from lightspeed_azure.resolution.registration import Registration
 
 UNKNOWN: tuple[Any, ...] = (None,)
@@ -12,7 +12,7 @@ UNKNOWN: tuple[Any, ...] = (None,)
 
 _all: "weakref.WeakSet[Chained]" = weakref.WeakSet()
 _changes = [0]
-_lock = threading.Lock()  # guards the two above, and every `Chained.chain`
+_lock = ForkLock()  # guards the two above, and every `Chained.chain`
 
 
 class Chained:
@@ -69,9 +69,3 @@ def chains_changed() -> None:
         _changes[0] += 1
         for each in list(_all):
             each.chain = UNKNOWN
-
-
-def drop_the_parents() -> None:
-    """Drop what a fork leaves behind in the child: a lock that another thread held."""
-    global _lock  # noqa: PLW0603 - there is one for all functions
-    _lock = threading.Lock()

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from lightspeed_azure.resolution.workers import Launch
 from lightspeed_azure.token_cache.clock import SYSTEM_CLOCK, Clock
-from lightspeed_azure.token_cache.flight import start_daemon_thread
 from lightspeed_azure.token_cache.scheduler import TIMER_THREAD, Scheduler
+from lightspeed_azure.token_cache.threads import start_daemon_thread
 
 
 @dataclass(frozen=True, slots=True)

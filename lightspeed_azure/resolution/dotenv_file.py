@@ -7,12 +7,12 @@ others who read the file. Nothing is put into the process's environment, and `${
 import io
 import os
 import stat
-import threading
 from pathlib import Path
 
 from pydantic import SecretStr
 
 from lightspeed_azure.errors import InvalidConfigurationError
+from lightspeed_azure.fork import ForkLock, importing
 
 _LARGEST = 1 << 20
 """Bytes: no such file comes near."""
@@ -27,7 +27,7 @@ class DotenvFile:
 
     def __init__(self, path: str | Path = ".env") -> None:
         self.path = Path(path)
-        self._lock = threading.Lock()  # guards the next two
+        self._lock = ForkLock()  # guards the next two
         self._content = b""
         self._values: dict[str, SecretStr] = {}
 
@@ -79,7 +79,8 @@ def _without_waiting(path: str, flags: int) -> int:
 
 
 def _parsed(content: bytes) -> dict[str, SecretStr] | None:
-    from dotenv import dotenv_values  # noqa: PLC0415 - only where there is such a file
+    with importing("dotenv"):
+        from dotenv import dotenv_values  # noqa: PLC0415 - only where there is such a file
 
     try:
         text = content.decode("utf-8-sig")

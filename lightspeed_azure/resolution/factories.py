@@ -15,6 +15,7 @@ from lightspeed_azure.config.credential_resolver import (
     CredentialResolverConfiguration,
 )
 from lightspeed_azure.errors import InvalidConfigurationError
+from lightspeed_azure.fork import importing
 
 _LOG = logging.getLogger("lightspeed_azure.resolution")
 
@@ -87,7 +88,9 @@ def _ours(kind: str, options: Any, identities: Sequence[AzureEntraIdConfiguratio
 
 def _imported(path: str) -> Any:
     module, _, names = path.partition(":")
-    return functools.reduce(getattr, names.split("."), importlib.import_module(module))
+    with importing(module):
+        imported = importlib.import_module(module)
+    return functools.reduce(getattr, names.split("."), imported)
 
 
 def _made(load: Callable[[], Any], options: Mapping[str, Any]) -> object:

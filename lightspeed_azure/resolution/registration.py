@@ -3,10 +3,10 @@
 import contextvars
 import functools
 import logging
-import threading
 from collections.abc import Callable, Generator, Hashable
 from typing import Any
 
+from lightspeed_azure.fork import ForkLock
 from lightspeed_azure.resolution.answers import Answers
 from lightspeed_azure.resolution.breaker import Breaker
 from lightspeed_azure.resolution.collaborators import Collaborators
@@ -17,6 +17,8 @@ from lightspeed_azure.resolution.reply import Check, Reply, reply_of
 from lightspeed_azure.resolution.runner import Runner
 from lightspeed_azure.resolution.settings import Settings
 from lightspeed_azure.resolution.status import Counts, ResolverStatus
+from lightspeed_azure.token_cache.renewal_log import Line, nothing
+from lightspeed_azure.token_cache.threads import log_in_background
 
 _LOG = logging.getLogger("lightspeed_azure.resolution")
 
@@ -50,6 +52,7 @@ class Registration:
             keep_all=settings.stale_if_error is not None,
         )
         self._counts = Counts()
+        self._lock = ForkLock()  # guards the answers, the counts and what `_begin` sets
         self._begin()
 
     def __repr__(self) -> str:
@@ -57,15 +60,14 @@ class Registration:
 
     def _begin(self) -> None:
         settings = self.settings
-        self._lock = threading.RLock()  # guards what follows, the answers and the counts
         self._breakers = {
             step: Breaker(failures=settings.failures, rest=settings.rest)
             for step in ("before", "after")
         }
         self._flights: dict[Hashable, Flight] = {}
 
-    def drop_the_parents(self) -> None:
-        """Drop what a fork leaves behind in the child: locks, threads, flights; keep the answers."""
+    def after_fork(self) -> None:
+        """Drop the parent's threads, flights and resolver in a forked child; keep the answers."""
         self._begin()
         self.runner.reset()
 
@@ -194,11 +196,13 @@ class Registration:
                 reply = reply_of(returned, question, check, asks=step == "before")
             except Exception as error:  # noqa: BLE001 - of an object that is not what it seems
                 reply = of_exception(error)
-            arrive(reply)
+            arrive(reply)()
 
-        def expire() -> None:
-            arrive(timeout(settings.timeout))
+        def expire() -> None:  # on the timer thread, which serves everything else, too
+            lines = arrive(timeout(settings.timeout))
             self.runner.give_up(flight)
+            if lines is not nothing:
+                log_in_background(lines)
 
         flight.timer = self._with.scheduler.call_later(settings.timeout, expire)
         context = contextvars.copy_context()
@@ -207,19 +211,19 @@ class Registration:
         try:
             self.runner.run(flight, step, arguments, context, done)
         except RuntimeError:
-            arrive(Fault("no_thread", "cannot be asked: there are too many threads", down=True))
+            arrive(Fault("no_thread", "cannot be asked: there are too many threads", down=True))()
         return flight
 
-    def _arrive(self, flight: Flight, step: str, key: Hashable | None, reply: Reply) -> None:
-        """Take in what became of a flight, and let its waiters go.
+    def _arrive(self, flight: Flight, step: str, key: Hashable | None, reply: Reply) -> Line:
+        """Take in the result of a flight, wake its waiters, and return what to log afterwards.
 
-        What comes after the deadline is kept all the same, unless something newer is.
+        A result that comes after the deadline is kept, too, unless there is a newer one.
         """
         with self._lock:
             if key is not None and not isinstance(reply, Fault):
                 self._answers.keep(key, reply, flight.asked_at)
             if flight.landed:
-                return
+                return nothing
             if key is not None and self._flights.get(key) is flight:
                 del self._flights[key]
             changed = self._counts.settled(reply)
@@ -230,8 +234,10 @@ class Registration:
                 if isinstance(reply, Fault) and reply.retry_after and key is not None:
                     self._answers.refuse(key, reply, self._now() + reply.retry_after)
                 breaker.succeeded()
-        self._tell(reply, changed=changed, opened=opened)
         flight.land(reply)
+        if not changed and not opened:
+            return nothing
+        return functools.partial(self._tell, reply, changed=changed, opened=opened)
 
     def _tell(self, reply: Reply, *, changed: bool, opened: bool) -> None:
         """Log a change of state, once."""

@@ -4,9 +4,6 @@ import asyncio
 import functools
 import inspect
 import itertools
-import os
-import threading
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,8 +14,9 @@ from pydantic import SecretStr
 from lightspeed_azure.config import AzureEntraIdConfiguration
 from lightspeed_azure.config.credential_resolver import CredentialResolverConfiguration
 from lightspeed_azure.errors import InvalidConfigurationError
+from lightspeed_azure.fork import ForkLock, reset_in_child
 from lightspeed_azure.resolution import factories
-from lightspeed_azure.resolution.chains import chains_changed, drop_the_parents, name_of
+from lightspeed_azure.resolution.chains import chains_changed, name_of
 from lightspeed_azure.resolution.collaborators import Collaborators
 from lightspeed_azure.resolution.factories import EntryPoint, installed
 from lightspeed_azure.resolution.registration import Registration
@@ -50,14 +48,14 @@ class ResolverRegistry:
     ) -> None:
         self._entry_points = entry_points
         self._with = Collaborators(**collaborators)
-        self._lock = threading.RLock()  # guards the rest
+        self._lock = ForkLock()  # guards the rest
         self._found: dict[str, EntryPoint] | None = None
         self._plug_ins: list[Registration] = []
         self._configured: list[Registration] = []
         self._runtime: list[Registration] = []
         self._layers: list[_Layer] = [_Layer()]
         self._numbers = itertools.count(2)
-        _registries.add(self)
+        reset_in_child(self)
 
     # -- finding -----------------------------------------------------------------------------
 
@@ -190,11 +188,10 @@ class ResolverRegistry:
         self._layers = layers
         chains_changed()
 
-    def drop_the_parents(self) -> None:
-        """Drop what a fork leaves behind in the child: locks and threads."""
-        self._lock = threading.RLock()
+    def after_fork(self) -> None:
+        """Drop the parent's threads, flights and resolvers in a forked child."""
         for each in self._every():
-            each.drop_the_parents()
+            each.after_fork()
 
     def _of_plug_ins(
         self,
@@ -235,16 +232,3 @@ class ResolverRegistry:
 
 def _order(registration: Registration) -> int:
     return registration.settings.order
-
-
-_registries: "weakref.WeakSet[ResolverRegistry]" = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    drop_the_parents()
-    for registry in list(_registries):
-        registry.drop_the_parents()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

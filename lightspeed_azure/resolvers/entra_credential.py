@@ -20,7 +20,8 @@ class EntraCredential:
     def __init__(self, identity: AzureEntraIdConfiguration, scope: str) -> None:
         block = identity.model_copy(update={"scope": scope})
         self.scope = scope
-        self._cache = TokenCache(credential_source(block), name=scope, deadline=block.deadline)
+        source = credential_source(block)
+        self._cache = TokenCache(source, name=scope, deadline=block.deadline, hang=source.hang)
         self._last: Token | None = None
 
     def __repr__(self) -> str:

@@ -4,13 +4,13 @@ https://learn.microsoft.com/azure/key-vault/general/about-keys-secrets-certifica
 """
 
 import re
-import threading
 from collections.abc import Sequence
 
 from lightspeed_azure.config import AzureEntraIdConfiguration
 from lightspeed_azure.config.key_vault import KeyVaultConfiguration
 from lightspeed_azure.config.template import filled
 from lightspeed_azure.errors import InvalidConfigurationError
+from lightspeed_azure.fork import ForkLock, reset_in_child
 from lightspeed_azure.manager import AzureEntraIDManager
 from lightspeed_azure.resolution import PASS, Answer, Question
 from lightspeed_azure.resolution.question import Pass
@@ -48,11 +48,19 @@ class KeyVaultResolver:
         self._options = KeyVaultConfiguration.from_object(options)
         self._identities = tuple(identities)
         self._places = Places()
-        self._lock = threading.Lock()  # guards the next one
+        self._lock = ForkLock()  # guards the next one
         self._client: KeyVaultClient | None = None
+        self._parents: list[KeyVaultClient] = []  # not closed: the parent uses their connections
+        reset_in_child(self)
 
     def __repr__(self) -> str:
         return f"KeyVaultResolver(url={self._options.url!r})"
+
+    def after_fork(self) -> None:
+        """Open connections of its own in a forked child."""
+        if self._client is not None:
+            self._parents.append(self._client)
+            self._client = None
 
     def before(self, question: Question) -> Answer | Pass:
         """Read the secret.

@@ -15,6 +15,7 @@ from lightspeed_azure.errors import (
     ResolverUnavailableError,
     TokenError,
 )
+from lightspeed_azure.fork import importing
 from lightspeed_azure.resolvers.entra_credential import EntraCredential
 
 _REFUSED_PAUSE = 10.0
@@ -67,7 +68,8 @@ def _secret_client(options: KeyVaultConfiguration, credential: EntraCredential) 
     if found is None:
         text = "azure-keyvault-secrets is not installed: pip install 'lightspeed-azure[keyvault]'"
         raise InvalidConfigurationError(text)
-    from azure.keyvault.secrets import SecretClient  # noqa: PLC0415 - 0.4 s, on our own thread
+    with importing("azure.keyvault.secrets"):
+        from azure.keyvault.secrets import SecretClient  # noqa: PLC0415 - 0.4 s, on our own thread
 
     return SecretClient(
         options.url,

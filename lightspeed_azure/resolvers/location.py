@@ -1,9 +1,9 @@
 """Where a key lies in a vault, and that no two providers' keys lie in one place."""
 
 import re
-import threading
 
 from lightspeed_azure.errors import ResolverUnavailableError
+from lightspeed_azure.fork import ForkLock
 from lightspeed_azure.resolution import Question, is_key_field
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
@@ -19,7 +19,7 @@ class Places:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self._owners: dict[str, tuple[str, str]] = {}
 
     def claim(self, place: str, question: Question) -> None:

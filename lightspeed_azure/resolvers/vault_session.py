@@ -6,7 +6,6 @@ https://developer.hashicorp.com/vault/api-docs/auth/kubernetes, …/auth/token
 import contextlib
 import importlib.util
 import logging
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +13,7 @@ from pydantic import SecretStr
 
 from lightspeed_azure.config.vault import VaultConfiguration
 from lightspeed_azure.errors import InvalidConfigurationError, ResolverUnavailableError
+from lightspeed_azure.fork import ForkLock, importing, reset_in_child
 from lightspeed_azure.secret_file import SecretFile
 from lightspeed_azure.token_cache.clock import Clock
 
@@ -56,9 +56,11 @@ class VaultSession:
     def __init__(self, options: VaultConfiguration, clock: Clock) -> None:
         self._options = options
         self._clock = clock
-        self._lock = threading.Lock()  # guards the next two
+        self._lock = ForkLock()  # guards the next two
         self._token: _Token | None = None
         self._client: Any = None
+        self._parents: list[Any] = []  # not closed: the parent uses their connections
+        reset_in_child(self)
         kubernetes, path = options.kubernetes, options.token_path
         key = "kubernetes.token_path" if kubernetes else "token_path"
         place = kubernetes.token_path if kubernetes else path
@@ -66,6 +68,12 @@ class VaultSession:
 
     def __repr__(self) -> str:
         return f"VaultSession({self._options.url!r})"
+
+    def after_fork(self) -> None:
+        """Open connections of its own in a forked child; the token is still good."""
+        if self._client is not None:
+            self._parents.append(self._client)
+            self._client = None
 
     def read(self, path: str, version: int | None, timeout: float) -> dict[str, Any] | None:
         """Return the keys and values of a secret, None when there is none (or no such version).
@@ -123,7 +131,8 @@ class VaultSession:
         if importlib.util.find_spec("hvac") is None:
             text = "hvac is not installed: pip install 'lightspeed-azure[vault]'"
             raise InvalidConfigurationError(text)
-        import hvac  # noqa: PLC0415 - 0.3 s
+        with importing("hvac"):
+            import hvac  # noqa: PLC0415 - 0.3 s
 
         options = self._options
         return hvac.Client(

@@ -22,6 +22,7 @@ from lightspeed_azure.errors import (
     TokenError,
     TokenUnavailableError,
 )
+from lightspeed_azure.fork import importing
 from lightspeed_azure.token_source import Attempt, IssuedToken
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
@@ -73,9 +74,12 @@ class GoogleTokenSource:
             TokenUnavailableError: passing.
             CredentialRejectedError: Google refuses the credential, or it is not whole.
         """
-        import google.auth.exceptions as problems  # noqa: PLC0415 - optional, and slow
-        import requests  # noqa: PLC0415 - likewise
-        from google.auth.transport.requests import Request  # noqa: PLC0415 - likewise
+        with importing("google.auth"):
+            import google.auth.exceptions as problems  # noqa: PLC0415 - optional, and slow
+            import google.oauth2.credentials  # noqa: PLC0415 - used by `_credentials`
+            import google.oauth2.service_account  # noqa: F401, PLC0415 - likewise
+            import requests  # noqa: PLC0415 - likewise
+            from google.auth.transport.requests import Request  # noqa: PLC0415 - likewise
 
         failure: TokenError
         with requests.Session() as session, warnings.catch_warnings():

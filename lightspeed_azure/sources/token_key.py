@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import threading
 import time
 from collections.abc import Callable
 
@@ -11,6 +10,7 @@ from pydantic import SecretStr
 from lightspeed_azure.config import AzureEntraIdConfiguration, ProviderCredential
 from lightspeed_azure.credentials import credential_source
 from lightspeed_azure.errors import KeyUnavailableError, TokenError
+from lightspeed_azure.fork import ForkLock
 from lightspeed_azure.identity import Identity
 from lightspeed_azure.manager import AzureEntraIDManager
 from lightspeed_azure.sources.google_token import GoogleTokenSource, check_installed
@@ -37,7 +37,7 @@ class EntraKey(KeySource):
     ) -> None:
         super().__init__(credential, monotonic)
         self._manager = manager
-        self._lock = threading.Lock()  # guards the next two
+        self._lock = ForkLock()  # guards the next two
         self._own: dict[str | None, tuple[AzureEntraIdConfiguration, TokenCache]] = {}
         self._gave: dict[str, TokenCache] = {}  # by provider
 
@@ -93,7 +93,9 @@ class EntraKey(KeySource):
         if known is not None and known[0] == config:
             return known[1]
         source = credential_source(config)
-        cache = TokenCache(source, name=self.credential.name, deadline=config.deadline)
+        cache = TokenCache(
+            source, name=self.credential.name, deadline=config.deadline, hang=source.hang
+        )
         self._own[identity.provider_id] = config, cache
         if known is not None:
             known[1].close()
@@ -120,7 +122,7 @@ class GoogleKey(FileKey):
     ) -> None:
         check_installed()
         super().__init__(credential, monotonic)
-        self._lock = threading.Lock()  # guards the next one
+        self._lock = ForkLock()  # guards the next one
         self._caches: list[tuple[str, TokenCache]] = []  # of the file as it is, and as it was
 
     async def get(self, provider_id: str, field: str) -> SecretStr | None:

@@ -8,22 +8,22 @@ the deadline its waiters get an error and it is abandoned: a late answer counts 
 """
 
 import logging
-import os
 import random
 import weakref
 from collections.abc import Callable
 
 from pydantic import SecretStr
 
+from lightspeed_azure.fork import reset_in_child
 from lightspeed_azure.token_cache.callers import Callers
 from lightspeed_azure.token_cache.clock import SYSTEM_CLOCK, Clock
 from lightspeed_azure.token_cache.collaborators import Collaborators
 from lightspeed_azure.token_cache.derived import Derived
-from lightspeed_azure.token_cache.flight import start_daemon_thread
 from lightspeed_azure.token_cache.held_token import Token
 from lightspeed_azure.token_cache.renewals import Renewals
 from lightspeed_azure.token_cache.scheduler import TIMER_THREAD, Scheduler
 from lightspeed_azure.token_cache.status import CacheStatus, snapshot
+from lightspeed_azure.token_cache.threads import start_daemon_thread
 from lightspeed_azure.token_source import TokenSource
 
 __all__ = ["CacheStatus", "Derived", "Token", "TokenCache"]
@@ -46,6 +46,8 @@ class TokenCache:
         launch: runs a named function elsewhere; by default on a daemon thread of its own.
         random: gives numbers from 0 up to 1, for jitter.
         logger: where the lines go.
+        hang: returns why the source may not return, and the cure; None when only the network can
+            be why.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class TokenCache:
         launch: Callable[[str, Callable[[], None]], None] = start_daemon_thread,
         random: Callable[[], float] = random.random,
         logger: logging.Logger = _logger,
+        hang: Callable[[], tuple[str, str] | None] = lambda: None,
     ) -> None:
         self.name = name
         self.deadline = deadline
@@ -66,12 +69,12 @@ class TokenCache:
         self._wall = clock.wall
         self._monotonic = clock.monotonic
         self._renewals = Renewals(
-            Collaborators(source, name, deadline, clock, scheduler, launch, random, logger),
+            Collaborators(source, name, deadline, clock, scheduler, launch, random, logger, hang),
             _weakly(self),
         )
         self._holding = self._renewals.holding
         self._callers = Callers(self._renewals, clock)
-        _caches.add(self)
+        reset_in_child(self)
 
     def get(self, *, min_remaining: float = 0.0) -> Token:
         """Return a valid token; waits at most `deadline` seconds, and only without a valid one.
@@ -176,21 +179,9 @@ class TokenCache:
         """Renew if that is due and the token was used since it was renewed; for the idle timer."""
         self._renewals.renew_if_used()
 
-    def drop_the_parents(self) -> None:
-        """Drop what a fork leaves behind in the child: threads, timers, locks; keep the token."""
-        self._renewals.drop_the_parents()
-
-
-_caches: weakref.WeakSet[TokenCache] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for cache in list(_caches):
-        cache.drop_the_parents()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    def after_fork(self) -> None:
+        """Drop the parent's flights and timers in a forked child; keep the token."""
+        self._renewals.after_fork()
 
 
 def _weakly(cache: TokenCache) -> Callable[[], None]:

@@ -68,13 +68,20 @@ class Callers:
                 until = answer.deadline
                 if not renew:  # who asks for a renewal wants to wait
                     self._renewals.count_wait()
-                await answer.wait_async()  # the flight's own timer bounds it
+                await self._wait_async(answer)
             else:
                 left = max(0.0, until - self._clock.monotonic())
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(left):
-                        await answer.wait_async()
+                        await self._wait_async(answer)
             seen = answer
+
+    async def _wait_async(self, flight: Flight) -> None:
+        """Wait for a flight until its deadline, even if the timer thread is late or missing."""
+        while (left := flight.deadline - self._clock.monotonic()) > 0:
+            if await flight.wait_async(left):
+                return
+        self._renewals.abandon(flight)
 
     def _decide(
         self, need: float, *, renew: bool, seen: Flight | None, until: float

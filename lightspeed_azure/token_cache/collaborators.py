@@ -21,3 +21,4 @@ class Collaborators:
     launch: Callable[[str, Callable[[], None]], None]
     random: Callable[[], float]
     logger: logging.Logger
+    hang: Callable[[], tuple[str, str] | None]

@@ -1,8 +1,8 @@
 """One request for a token under way, and everybody who waits for it."""
 
 import asyncio
+import functools
 import threading
-from collections.abc import Callable
 from concurrent.futures import Future
 
 from pydantic import SecretStr
@@ -12,14 +12,6 @@ from lightspeed_azure.token_cache.scheduler import TimerHandle
 
 _WOKEN_AT_ONCE = 200
 """Coroutines woken in one turn of their event loop, so that a crowd leaves room for others."""
-
-
-def start_daemon_thread(name: str, run: Callable[[], None]) -> None:
-    """Run `run` on a daemon thread of its own.
-
-    No pool: a stuck worker would hold up later flights and the interpreter's exit.
-    """
-    threading.Thread(target=run, name=name, daemon=True).start()
 
 
 class Flight:
@@ -47,7 +39,7 @@ class Flight:
         self.waiting = 0
         self._lock = threading.Lock()
         self._settled: Future[None] = Future()
-        self._crowds: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+        self._crowds: dict[asyncio.AbstractEventLoop, _Crowd] = {}
 
     def settle(self, error: TokenError | None) -> None:
         """Let all waiters go; the first call counts, later ones do nothing."""
@@ -59,9 +51,9 @@ class Flight:
             crowds, self._crowds = self._crowds, {}
         for loop, crowd in crowds.items():
             try:
-                loop.call_soon_threadsafe(_wake, loop, crowd, 0)
+                loop.call_soon_threadsafe(crowd.wake, loop)
             except RuntimeError:
-                continue  # the loop was closed, and nobody waits there any more
+                continue  # the loop is closed, and has no waiters
 
     def wait(self, timeout: float) -> bool:
         """Wait on this thread; return whether the flight was settled within `timeout` seconds."""
@@ -74,31 +66,59 @@ class Flight:
             self._count(-1)
         return True
 
-    async def wait_async(self) -> None:
-        """Wait in a coroutine; its cancellation lets only this caller go."""
+    async def wait_async(self, timeout: float) -> bool:  # noqa: ASYNC109 - one timer a loop
+        """Wait in a coroutine; return whether the flight was settled within `timeout` seconds.
+
+        Cancelling the coroutine affects no other waiter. The waiters of an event loop share one
+        timer, that of the first of them.
+        """
         loop = asyncio.get_running_loop()
         with self._lock:
             if self._settled.done():
-                return
-            # A future for each waiter, one thread-safe call for each loop: the cheapest there is.
-            place = loop.create_future()
-            self._crowds.setdefault(loop, []).append(place)
+                return True
+            crowd = self._crowds.get(loop)
+            if crowd is None:
+                crowd = self._crowds[loop] = _Crowd(loop.call_later(timeout, self._let_go, loop))
+            # A future for each waiter and one thread-safe call for each loop are the cheapest way.
+            place: asyncio.Future[bool] = loop.create_future()
+            crowd.places.append(place)
             self.waiting += 1
         try:
-            await place
+            return await place
         finally:
             self._count(-1)
+
+    def _let_go(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wake the waiters of a loop although the flight is not settled; called in that loop."""
+        with self._lock:
+            crowd = self._crowds.pop(loop, None)
+        if crowd is not None:
+            crowd.wake(loop, settled=False)
 
     def _count(self, change: int) -> None:
         with self._lock:
             self.waiting += change
 
 
-def _wake(loop: asyncio.AbstractEventLoop, crowd: list[asyncio.Future[None]], first: int) -> None:
-    """Wake some of the crowd now and the next ones in the loop's next turn."""
-    after = first + _WOKEN_AT_ONCE
-    if after < len(crowd):
-        loop.call_soon(_wake, loop, crowd, after)
-    for place in crowd[first:after]:
-        if not place.done():
-            place.set_result(None)
+class _Crowd:
+    """The coroutines of one event loop that wait for a flight.
+
+    Args:
+        timer: wakes them when the flight takes too long.
+    """
+
+    def __init__(self, timer: asyncio.TimerHandle) -> None:
+        self.places: list[asyncio.Future[bool]] = []
+        self._timer = timer
+
+    def wake(
+        self, loop: asyncio.AbstractEventLoop, first: int = 0, *, settled: bool = True
+    ) -> None:
+        """Wake some waiters now and the next ones in the loop's next turn."""
+        self._timer.cancel()
+        after = first + _WOKEN_AT_ONCE
+        if after < len(self.places):
+            loop.call_soon(functools.partial(self.wake, loop, after, settled=settled))
+        for place in self.places[first:after]:
+            if not place.done():
+                place.set_result(settled)

@@ -28,6 +28,10 @@ LEAST_INTERVAL = 30.0
 """Seconds between renewals of a token that the source will not change, or that lives little more
 than MARGIN."""
 
+LEAST_SHARE = 0.1
+"""The share of its lifetime before which no token is renewed, whatever `refresh_in` says: a service
+or a proxy that sends a small one would otherwise be asked all the time."""
+
 _LONGEST_LIFE = 10 * 365 * 86400.0
 """Seconds: whoever says that a token lives longer, or for ever, means this."""
 
@@ -171,7 +175,8 @@ def _refresh_after(lifetime: float, refresh_in: float | None, random: Callable[[
     half = lifetime / 2
     after = half * (1 - JITTER_SHARE * random())
     if refresh_in is not None and 0 < refresh_in < lifetime:
-        after = refresh_in
+        least = max(lifetime * LEAST_SHARE, min(LEAST_INTERVAL, lifetime / 4))
+        after = max(refresh_in, least)
     if lifetime > MARGIN:
         after = min(after, max(lifetime - MARGIN, min(LEAST_INTERVAL, half)))
     return after

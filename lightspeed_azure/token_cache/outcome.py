@@ -39,19 +39,28 @@ def outcome_of_launch(launch: Callable[[], None]) -> TokenError | None:
     return None
 
 
-def overdue(name: str, deadline: float) -> TokenError:
-    """Return the error of a request that was not answered within `deadline` seconds."""
-    return TokenUnavailableError(
-        f"No answer about a token for {name} within {deadline:g} s", cure=_CHECK_THE_NETWORK
-    )
+def overdue(name: str, deadline: float, hang: tuple[str, str] | None) -> TokenError:
+    """Return the error of a request that was not answered within `deadline` seconds.
+
+    Args:
+        name: of the cache.
+        deadline: seconds.
+        hang: what has not returned, and the cure; None when only the network can be why.
+    """
+    return _hung(f"No answer about a token for {name} within {deadline:g} s", hang, None)
 
 
-def hanging(name: str, requests: int, retry_after: float) -> TokenError:
-    """Return the error where so many requests hang that no more are sent."""
+def hanging(
+    name: str, requests: int, hang: tuple[str, str] | None, retry_after: float
+) -> TokenError:
+    """Return the error while so many requests hang that no more are started."""
+    return _hung(f"{requests} requests for a token for {name} hang", hang, retry_after)
+
+
+def _hung(text: str, hang: tuple[str, str] | None, retry_after: float | None) -> TokenError:
+    what, cure = hang or ("", _CHECK_THE_NETWORK)
     return TokenUnavailableError(
-        f"{requests} requests for a token for {name} hang",
-        cure=_CHECK_THE_NETWORK,
-        retry_after=retry_after,
+        f"{text}: {what}" if what else text, cure=cure, retry_after=retry_after
     )
 
 

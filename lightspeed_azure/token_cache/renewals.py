@@ -4,10 +4,10 @@ At most one live flight and two abandoned ones; an answer is taken in once. What
 under one lock, never held over I/O, a log line or a call of anything foreign but the scheduler.
 """
 
-import threading
 from collections.abc import Callable
 
 from lightspeed_azure.errors import TokenError, TokenUnavailableError
+from lightspeed_azure.fork import ForkLock
 from lightspeed_azure.token_cache.backoff import Backoff, fingerprint_of, pause_after
 from lightspeed_azure.token_cache.collaborators import Collaborators
 from lightspeed_azure.token_cache.flight import Flight
@@ -16,10 +16,17 @@ from lightspeed_azure.token_cache.holding import Holding
 from lightspeed_azure.token_cache.outcome import hanging, outcome_of, outcome_of_launch, overdue
 from lightspeed_azure.token_cache.renewal_log import Line, RenewalLog, nothing
 from lightspeed_azure.token_cache.scheduler import TimerHandle
+from lightspeed_azure.token_cache.threads import log_in_background
 from lightspeed_azure.token_source import Attempt, IssuedToken
 
 MOST_ABANDONED = 2
 """Flights that may hang past their deadline before no more are started: each holds a thread."""
+
+FIRST_WRITE_OFF = 60.0
+"""Seconds after which an abandoned flight no longer counts; twice as long for each that hangs."""
+
+LONGEST_WRITE_OFF = 3600.0
+"""Seconds: the longest of these, so that a cache recovers whatever a flight hangs on."""
 
 _SHORTEST_TIMER = 0.05
 """Seconds: clocks disagree in their last digits, and a timer of nothing would spin."""
@@ -44,9 +51,8 @@ class Renewals:
         closed: whether nothing is to be started any more.
     """
 
-    lock: threading.Lock
     flight: Flight | None
-    _abandoned: set[Flight]
+    _abandoned: dict[Flight, float]  # and the monotonic seconds until which it counts
     _timer: TimerHandle | None
 
     def __init__(self, with_: Collaborators, timer_callback: Callable[[], None]) -> None:
@@ -60,6 +66,7 @@ class Renewals:
         self.last_success: float | None = None
         self.last_error: TokenError | None = None
         self.closed = False
+        self.lock = ForkLock()
         self._begin_alone()
 
     def board(self, held: Held | None) -> Flight | None:
@@ -80,8 +87,8 @@ class Renewals:
                 raise error.replica(retry_after=self.backoff.ends_in(mono))
             if self.closed:
                 raise TokenUnavailableError(f"The token cache for {self._with.name} is closed")
-            if len(self._abandoned) >= MOST_ABANDONED:
-                raise hanging(self._with.name, len(self._abandoned), self._with.deadline)
+            if (hang := self._hanging(mono)) >= MOST_ABANDONED:
+                raise hanging(self._with.name, hang, self._with.hang(), self._with.deadline)
             flight = self._take_off(mono)
         self._start(flight)
         return flight
@@ -90,7 +97,8 @@ class Renewals:
         """Renew if that is due and the token was used since the last good answer; for the timer."""
         with self.lock:
             idle = not self.holding.used or self.flight is not None
-            if idle or self.closed or len(self._abandoned) >= MOST_ABANDONED:
+            mono = self._with.clock.monotonic()
+            if idle or self.closed or self._hanging(mono) >= MOST_ABANDONED:
                 return
             delay = self.next_in()
             if delay is None:
@@ -98,7 +106,7 @@ class Renewals:
             if delay > _SHORTEST_TIMER:
                 self.arm()
                 return
-            flight = self._take_off(self._with.clock.monotonic())
+            flight = self._take_off(mono)
         self._start(flight)
 
     def abandon(self, flight: Flight) -> None:
@@ -107,12 +115,13 @@ class Renewals:
             if flight is not self.flight:
                 return
             self.flight = None
-            self._abandoned.add(flight)
+            self._write_off(flight)
             error = self.no_answer()
             line = self._failed(error, None)
             self.arm()
         flight.settle(error)
-        line()
+        if line is not nothing:
+            log_in_background(line)  # this may be the timer thread, which serves all caches
 
     def count_wait(self) -> None:
         """Count a caller who has to wait for a token."""
@@ -121,7 +130,7 @@ class Renewals:
 
     def no_answer(self) -> TokenError:
         """Return what a caller gets at the deadline."""
-        return overdue(self._with.name, self._with.deadline)
+        return overdue(self._with.name, self._with.deadline, self._with.hang())
 
     def next_in(self) -> float | None:
         """Return the seconds until the next attempt is due and allowed, or None when none is."""
@@ -133,8 +142,10 @@ class Renewals:
     def arm(self) -> None:
         """Arrange the next renewal, under the lock; it takes place if the token is used by then."""
         self.disarm()
-        if self.closed or self.flight is not None or len(self._abandoned) >= MOST_ABANDONED:
+        if self.closed or self.flight is not None:
             return
+        if self._hanging(self._with.clock.monotonic()) >= MOST_ABANDONED:
+            return  # the next caller after a write-off starts a flight
         delay = self.next_in()
         if delay is not None:
             self._timer = self._with.scheduler.call_later(
@@ -147,18 +158,26 @@ class Renewals:
             self._timer.cancel()
             self._timer = None
 
-    def drop_the_parents(self) -> None:
-        """Drop what a fork leaves behind in the child: threads, timers, locks; keep the token."""
+    def after_fork(self) -> None:
+        """Drop the parent's flights and timers in a forked child; keep the token."""
         self._begin_alone()
         self.holding.used = False
         if self.holding.held is not None:
             self.holding.held = self.holding.held.gated()  # the first reader arms the timer
 
     def _begin_alone(self) -> None:
-        self.lock = threading.Lock()
         self.flight = None
-        self._abandoned = set()
+        self._abandoned = {}
         self._timer = None
+
+    def _hanging(self, mono: float) -> int:
+        """Return how many abandoned flights count at this moment."""
+        return sum(mono < until for until in self._abandoned.values())
+
+    def _write_off(self, flight: Flight) -> None:
+        """Let an abandoned flight count for a while; its answer may still come."""
+        seconds = min(FIRST_WRITE_OFF * 2 ** min(len(self._abandoned), 16), LONGEST_WRITE_OFF)
+        self._abandoned[flight] = self._with.clock.monotonic() + seconds
 
     def _take_off(self, mono: float) -> Flight:
         token = self.holding.latest
@@ -203,7 +222,7 @@ class Renewals:
             if not live and flight not in self._abandoned:
                 return  # of the process that this one was forked from
             flight.timer.cancel()
-            self._abandoned.discard(flight)
+            self._abandoned.pop(flight, None)
             if live:
                 self.flight = None
             error = outcome if isinstance(outcome, TokenError) else None
@@ -214,7 +233,7 @@ class Renewals:
             elif error is None and self.flight is not None:
                 # Those who wait for the live flight have what they wait for.
                 settled.append(self.flight)
-                self._abandoned.add(self.flight)
+                self._write_off(self.flight)
                 self.flight = None
             self.arm()
         for each in settled:

@@ -4,12 +4,13 @@ import contextlib
 import heapq
 import itertools
 import logging
-import os
 import threading
 from collections.abc import Callable
 from typing import Protocol
 
+from lightspeed_azure.fork import reset_in_child
 from lightspeed_azure.token_cache.clock import SYSTEM_CLOCK, Clock
+from lightspeed_azure.token_cache.threads import log_in_background
 
 _LONGEST_NAP = 60.0
 """Seconds: waiting does not count a suspend, so the thread looks at the clock this often."""
@@ -56,9 +57,8 @@ class TimerThread:
 
     def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         self._clock = clock
-        self._reset()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._reset)
+        self.after_fork()
+        reset_in_child(self)
 
     def call_later(self, delay: float, callback: Callable[[], None]) -> TimerHandle:
         """Call `callback` once, `delay` seconds from now, on the timer thread."""
@@ -80,7 +80,8 @@ class TimerThread:
             thread.start()
             self._thread = thread
 
-    def _reset(self) -> None:
+    def after_fork(self) -> None:
+        """Begin without calls and without a thread."""
         self._changed = threading.Condition(threading.Lock())
         self._heap: list[tuple[float, int, _Call]] = []
         self._order = itertools.count()
@@ -94,8 +95,7 @@ class TimerThread:
             try:
                 callback()
             except Exception as error:  # noqa: BLE001  # one broken callback must not stop the rest
-                # The class alone: a message that we did not write may hold anything.
-                _logger.error("A timer's callback failed: %s", type(error).__name__)  # noqa: TRY400
+                _log_failure(type(error).__name__)
 
     def _next_due(self) -> _Call:
         with self._changed:
@@ -107,6 +107,11 @@ class TimerThread:
                 if ahead <= 0:
                     return heapq.heappop(self._heap)[2]
                 self._changed.wait(min(ahead, _LONGEST_NAP))
+
+
+def _log_failure(kind: str) -> None:
+    # The class alone: the message of a foreign exception may contain a secret.
+    log_in_background(lambda: _logger.error("A timer's callback failed: %s", kind))
 
 
 TIMER_THREAD: Scheduler = TimerThread()

@@ -7,12 +7,13 @@ waits for it. Works from any number of threads, and from a thread whose own even
 
 import asyncio
 import atexit
-import os
 import socket
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
+
+from lightspeed_azure.fork import ForkLock, reset_in_child
 
 _CLOSING = 2.0
 """Seconds that the loop may take to end with the interpreter."""
@@ -123,9 +124,10 @@ class _Current:
     """The portal of this process."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = ForkLock()
         self.portal: Portal | None = None
         self.lost: list[Portal] = []
+        reset_in_child(self)
 
     def get(self) -> Portal:
         if self.portal is None:
@@ -135,45 +137,15 @@ class _Current:
                     atexit.register(self.portal.end)
         return self.portal
 
-    def forked(self) -> None:
-        """Begin anew: the thread is not in the child, and its connections are the parent's."""
-        self.lock = threading.Lock()
+    def after_fork(self) -> None:
+        """Forget the parent's portal: its thread is not in the child, its connections are shared."""
         if self.portal is not None:
             atexit.unregister(self.portal.end)
             self.lost.append(self.portal)  # closing it would close what the parent uses
             self.portal = None
 
 
-class ChangeLock:
-    """A lock that a forked child finds free, whoever held it in the parent."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        _locks.add(self)
-
-    def forked(self) -> None:
-        """Begin anew: the thread that held it is not in the child."""
-        self._lock = threading.Lock()
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
-
-
 _current = _Current()
-_locks = weakref.WeakSet[ChangeLock]()
-
-
-def _forked() -> None:
-    _current.forked()
-    for lock in _locks:
-        lock.forked()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
 
 
 def portal() -> Portal:

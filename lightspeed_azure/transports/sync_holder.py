@@ -9,10 +9,11 @@ from lightspeed_azure.clients.starting import START_LIMIT
 from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.config.unshown import unshown
 from lightspeed_azure.errors import StackUnavailableError
+from lightspeed_azure.fork import ForkLock
 from lightspeed_azure.manager import AzureEntraIDManager
 from lightspeed_azure.process_wide import ProcessWide
 from lightspeed_azure.sources import ProviderCredentials
-from lightspeed_azure.transports.portal import ChangeLock, OnPortal
+from lightspeed_azure.transports.portal import OnPortal
 from lightspeed_azure.transports.sync_source import Held, Source
 
 _SYNCHRONOUS = {
@@ -60,7 +61,7 @@ class LlamaStackClientHolder(metaclass=ProcessWide):
         self._own_manager = manager
         self._keys = _Keys(provider_credentials, manager)
         self._options = {"manager": manager, "stream_min_remaining": stream_min_remaining}
-        self._changing = ChangeLock()
+        self._changing = ForkLock()
         self._config: LlamaStackConfiguration | None = None
         self._wanted: LlamaStackConfiguration | None = None
         self._client: Any = None
