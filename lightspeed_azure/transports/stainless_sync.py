@@ -29,6 +29,7 @@ from lightspeed_azure.provider_data import (
 )
 from lightspeed_azure.sources import ProviderCredentials
 from lightspeed_azure.transports.carrier import DEFAULT_DATA
+from lightspeed_azure.transports.pulled import Steps
 from lightspeed_azure.transports.sync_source import Held, Source, StandsBefore
 from lightspeed_azure.transports.transport import TokenTransport
 
@@ -150,6 +151,7 @@ class PulledStream:
     def __init__(self, stream: Any, source: Source) -> None:
         self._stream = stream
         self._source = source
+        self._steps = Steps()
 
     def __getattr__(self, name: str) -> Any:
         if name == "_stream":
@@ -162,10 +164,10 @@ class PulledStream:
     def __next__(self) -> Any:
         end = object()
 
-        async def pull(_: Any) -> Any:
+        async def pull() -> Any:
             return await anext(self._stream, end)
 
-        event = self._source.run(pull)
+        event = self._source.run(lambda _: self._steps.run(pull()))
         if event is end:
             raise StopIteration
         return event
