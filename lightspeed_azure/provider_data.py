@@ -135,6 +135,13 @@ def without(data: Mapping[str, Any], fields: Iterable[str]) -> dict[str, Any]:
     return {field: value for field, value in data.items() if field.lower() not in gone}
 
 
+def apart_from(data: Mapping[str, Any], shown: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the data without the Azure fields if these hold the token that is only shown."""
+    if not shown or data.get("azure_api_key") != shown.get("azure_api_key"):
+        return data
+    return without(data, shown)
+
+
 def merge(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Return one object; where two parts name one field, the later part wins."""
     merged = ProviderData()

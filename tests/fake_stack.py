@@ -107,3 +107,20 @@ def redirecting(status: int, location: str) -> Handler:
 def headers_of(request: web.BaseRequest) -> dict[str, str]:
     """Return a request's headers by their lower-case names."""
     return {name.lower(): value for name, value in request.headers.items()}
+
+
+class Asked:
+    """The request whose stream is held; it notes what it is told."""
+
+    def __init__(self, *, may: bool = True) -> None:
+        self.told: list[str] = []
+        self.may = may
+
+    def refused(self) -> bool:
+        """Note it; say whether there is another token."""
+        self.told.append("refused")
+        return self.may
+
+    def accepted(self) -> None:
+        """Note it."""
+        self.told.append("accepted")

@@ -445,7 +445,48 @@ def test_invalidate_drops_only_the_token_that_was_rejected() -> None:
     assert second.number == 2
     assert not stage.cache.invalidate(first.secret)
     assert stage.cache.get() is second
+    stage.cache.accepted(second)
     assert stage.cache.invalidate(second.secret.get_secret_value())
+
+
+def test_a_new_token_that_is_rejected_too_is_kept_for_longer_and_longer() -> None:
+    """A resource that rejects every token costs one at once, then one after 30 s, 60 s, 120 s, …"""
+    stage = Stage(numbered())
+    dropped = []
+    for second in range(1400):
+        if stage.cache.invalidate(stage.cache.get().secret):
+            dropped.append(second)
+        stage.advance(1)
+    assert dropped == [0, 30, 90, 210, 450, 750, 1050, 1350]
+
+
+def test_a_token_that_was_accepted_is_replaced_at_once() -> None:
+    """Only a newer token counts: an answer to the rejected one, or an older one, may come late."""
+    stage = Stage(numbered())
+    first = stage.cache.get()
+    stage.cache.accepted(first)
+    assert stage.cache.invalidate(first.secret)
+    second = stage.cache.get()
+    stage.cache.accepted(first)
+    assert not stage.cache.invalidate(second.secret)
+    stage.cache.accepted(second)
+    assert stage.cache.invalidate(second.secret)
+    third = stage.cache.get()
+    assert not stage.cache.invalidate(third.secret)
+    stage.advance(30)
+    assert stage.cache.invalidate(third.secret), "the pauses begin again with the shortest"
+
+
+def test_what_one_resource_rejects_another_may_replace() -> None:
+    """One that accepts every token neither shortens nor starts the pauses of one that rejects all."""
+    stage = Stage(numbered())
+    for _ in range(20):
+        token = stage.cache.get()
+        stage.cache.accepted(token, by="good")
+        stage.cache.invalidate(token.secret, by="bad")
+    assert len(stage.attempts) == 2
+    assert stage.cache.invalidate(stage.cache.get().secret, by="good")
+    assert stage.cache.get().number == 3
 
 
 def test_rejected_together_share_one_renewal() -> None:

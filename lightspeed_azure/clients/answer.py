@@ -1,12 +1,12 @@
 """An answer of the stack as httpx has it: refused, or a stream whose opening is held back."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 
 from lightspeed_azure.clients.event_stream import Events
-from lightspeed_azure.clients.held_stream import HeldStream, RepetitionFailedError, Send
+from lightspeed_azure.clients.held_stream import HeldStream, RepetitionFailedError, Send, Sent
 from lightspeed_azure.clients.refusal import is_azure_refusal, is_unexplained
 
 _OF_THE_WIRE = frozenset({"content-encoding", "content-length", "transfer-encoding"})
@@ -88,7 +88,7 @@ async def unless_refused(response: httpx.Response) -> httpx.Response:
 
 
 def held_response(
-    answer: httpx.Response, refused: Callable[[], None], send_again: Send[Any], *, may_repeat: bool
+    answer: httpx.Response, sent: Sent, send_again: Send[Any], *, may_repeat: bool
 ) -> httpx.Response:
     """Return a streamed answer with its opening held back; another one as it is."""
     if not is_event_stream(answer):
@@ -104,7 +104,7 @@ def held_response(
             raise RepetitionFailedError
         return events_of(second)
 
-    held = HeldStream(events_of(answer), refused, again, may_repeat=may_repeat)
+    held = HeldStream(events_of(answer), sent, again, may_repeat=may_repeat)
     return with_events(answer, held)
 
 

@@ -22,8 +22,12 @@ class Call:
         """Return the provider-data header's value as of now; None for no header."""
         return encode(self.data) if self.data else None
 
-    def refused(self) -> None:
-        """Note that the provider refused what was sent; here that is nothing of ours."""
+    def refused(self) -> bool:
+        """Note that the provider refused what was sent; return whether something else can be sent."""
+        return False
+
+    def accepted(self) -> None:
+        """Note that the provider accepted what was sent."""
 
     async def sent_by[Answer](self, send: Send[Answer], hold: Hold = held) -> Answer:
         """Send the request; `send` asks for `header()` each time."""
@@ -32,7 +36,17 @@ class Call:
 
 
 class AzureCall(Call):
-    """An inference request for a `remote::azure` model: it carries the token of the moment."""
+    """An inference request for a `remote::azure` model: it carries the token of the moment.
+
+    Args:
+        data: the caller's own provider data.
+        identity: whose token it carries.
+        base_url: of the provider, which is where the token goes.
+        min_remaining: seconds of life that the token should have left.
+        keys: the identities of all Azure providers, by provider, where the stack reads a key of each.
+        once: the stack calls tools for this request, so it is never sent twice.
+        streamed: a refusal comes inside the stream.
+    """
 
     def __init__(
         self,
@@ -42,14 +56,17 @@ class AzureCall(Call):
         *,
         min_remaining: float,
         keys: Mapping[str, Identity],
+        once: bool = False,
+        streamed: bool = False,
     ) -> None:
         super().__init__(data)
         self._identity = identity
         self._base_url = base_url
         self._min_remaining = min_remaining
         self._keys = keys
+        self._once = once
+        self._streamed = streamed
         self._sent: Token | None = None
-        self._repeated = False
 
     async def header(self) -> str:
         """Return the header's value with a valid token; waits only where none is at hand.
@@ -70,45 +87,68 @@ class AzureCall(Call):
     async def sent_by[Answer](self, send: Send[Answer], hold: Hold = held) -> Answer:
         """Send the request; where Azure refuses the token, once more with a new one.
 
+        The opening events of a streamed response are held back until a refusal can be ruled out.
+
         Raises:
             TokenError: no token can be had.
             Exception: what the stack's client raises.
         """
-        del hold  # a refusal comes before the stream
+        may_repeat = not self._once
         try:
-            return await send()
+            answer = await send()
         except Exception as error:
-            if self._sent is None or not is_azure_refusal(error):
+            if not is_azure_refusal(error) or not self.refused() or self._once:
                 raise
-        self.refused()
-        self._repeated = True
-        return await send()
+            may_repeat = False
+            answer = await send()
+        if self._streamed:
+            held_back: Answer = hold(answer, self, send, may_repeat=may_repeat)
+            return held_back
+        if _is_success(answer):
+            self.accepted()
+        return answer
 
-    def refused(self) -> None:
-        """Drop the token that was sent, so that the next one is new; all who were refused share it."""
+    def refused(self) -> bool:
+        """Drop the token that was sent, unless a new one was refused a moment ago, too.
+
+        All requests that were refused together share one renewal.
+        """
+        if self._sent is None:
+            return False
+        cache = self._identity.cache
+        cache.invalidate(self._sent.secret, by=self._base_url)
+        return cache.peek() is not self._sent
+
+    def accepted(self) -> None:
+        """Note that Azure accepted the token that was sent."""
         if self._sent is not None:
-            self._identity.cache.invalidate(self._sent.secret)
-
-
-class StreamedResponseCall(AzureCall):
-    """A streamed `/v1/responses`: its refusal comes inside the stream."""
-
-    async def sent_by[Answer](self, send: Send[Answer], hold: Hold = held) -> Answer:
-        """Send the request; its opening events are held back until a refusal can be ruled out."""
-        answer = await super().sent_by(send)
-        held_back: Answer = hold(answer, self.refused, send, may_repeat=not self._repeated)
-        return held_back
+            self._identity.cache.accepted(self._sent, by=self._base_url)
 
 
 class KeyedCall(Call):
     """An inference request for a provider whose key we know: it carries that of the moment.
 
     What the caller sends for the provider wins.
+
+    Args:
+        data: the caller's own provider data.
+        keys: the provider's keys.
+        once: the stack calls tools for this request, so it is never sent twice.
+        streamed: a refusal comes inside the stream.
     """
 
-    def __init__(self, data: Mapping[str, Any], keys: ProviderKeys) -> None:
+    def __init__(
+        self,
+        data: Mapping[str, Any],
+        keys: ProviderKeys,
+        *,
+        once: bool = False,
+        streamed: bool = False,
+    ) -> None:
         super().__init__(data)
         self._keys = keys
+        self._once = once
+        self._streamed = streamed
         self._sent: Mapping[str, Any] = {}
 
     async def header(self) -> str | None:
@@ -130,18 +170,26 @@ class KeyedCall(Call):
         """
         del hold  # of a refusal inside a stream nobody can tell whose it is
         try:
-            return await send()
+            answer = await send()
         except Exception as error:
             refused = is_azure_refusal(error)
             if refused:
                 self.refused()
-            if not (refused or is_unexplained(error)) or not await self._changed():
+            if self._once or not (refused or is_unexplained(error)) or not await self._changed():
                 raise
-        return await send()
+            answer = await send()
+        if not self._streamed and _is_success(answer):
+            self.accepted()
+        return answer
 
-    def refused(self) -> None:
+    def refused(self) -> bool:
         """Drop the keys that were sent, so that the next ones are new where they can be."""
         self._keys.refused(self._sent)
+        return False
+
+    def accepted(self) -> None:
+        """Note that the provider accepted the keys that were sent."""
+        self._keys.accepted(self._sent)
 
     async def _changed(self) -> bool:
         """Return whether a key is another by now than the one that was sent."""
@@ -151,26 +199,7 @@ class KeyedCall(Call):
             return False
 
 
-class _SentOnce(Call):
-    """A plain `/v1/responses` whose tools the stack calls itself: nobody sees whether it has yet.
-
-    So it is never repeated: a refusal is noted, and the caller gets the stack's own error.
-    """
-
-    async def sent_by[Answer](self, send: Send[Answer], hold: Hold = held) -> Answer:
-        """Send the request once."""
-        del hold
-        try:
-            return await send()
-        except Exception as error:
-            if is_azure_refusal(error):
-                self.refused()
-            raise
-
-
-class ToolCall(_SentOnce, AzureCall):
-    """One for a `remote::azure` model."""
-
-
-class KeyedToolCall(_SentOnce, KeyedCall):
-    """One for a provider whose key we know."""
+def _is_success(answer: object) -> bool:
+    """Return whether an answer is no error; what a client made of one has no HTTP status."""
+    status = getattr(answer, "status_code", getattr(answer, "status", None))
+    return not isinstance(status, int) or status < 400

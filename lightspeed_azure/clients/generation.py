@@ -4,7 +4,7 @@ Llama Stack goes on as OGX from 1.0. The client of a generation comes in one of 
 Stainless (llama-stack-client 0.7, ogx-client 1.0.2), or by OpenAPI Generator (ogx-client 1.2.5 and
 1.5.0). Our file for a make offers
 `connect(generation, config, url, make_calls)` and `async start(generation, run_config, make_calls)`;
-what these return has `carried`, `carrying(data)` and `shutdown()` besides all that the stack's own
+what these return has `carried`, `carrying(data, shown)` and `shutdown()` besides all that the stack's own
 client has.
 """
 

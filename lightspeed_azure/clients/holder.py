@@ -159,7 +159,7 @@ class AsyncLlamaStackClientHolder(metaclass=ProcessWide):
         client = self.get_client()  # a reload or a close may have come in between
         if data is None:
             return client
-        self._client = client.carrying({**client.carried, **data})
+        self._client = client.carrying({**client.carried, **data}, shown=data)
         return self._client
 
     async def get_azure_base_url(self) -> str | None:

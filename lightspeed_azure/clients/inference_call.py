@@ -3,14 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lightspeed_azure.clients.call import (
-    AzureCall,
-    Call,
-    KeyedCall,
-    KeyedToolCall,
-    StreamedResponseCall,
-    ToolCall,
-)
+from lightspeed_azure.clients.call import AzureCall, Call, KeyedCall
 from lightspeed_azure.clients.stack_catalog import Ask, Provider, StackCatalog
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.identity import Identity
@@ -26,8 +19,6 @@ __all__ = [
     "Calls",
     "KeyedCall",
     "MakeCalls",
-    "StreamedResponseCall",
-    "ToolCall",
     "asks_a_model",
     "tokens_at_hand",
 ]
@@ -118,7 +109,7 @@ class Calls:
         identity = manager.find_identity(provider.provider_id) if provider.is_azure else None
         keys = self._keys_of(credentials, provider) if credentials else None
         if keys is not None and keys.replace(identity):
-            return (KeyedToolCall if has_tools else KeyedCall)(data, keys)
+            return KeyedCall(data, keys, once=has_tools, streamed=is_response and stream)
         if identity is None:
             return Call(data)
         base_url = provider.base_url or manager.azure_base_url
@@ -127,17 +118,14 @@ class Calls:
                 f"Provider {provider.provider_id!r} has no base_url; the stack takes no token "
                 "without one: add config.base_url to the provider"
             )
-        kind: type[AzureCall] = AzureCall
-        if is_response and stream:
-            kind = StreamedResponseCall
-        elif has_tools:
-            kind = ToolCall
-        return kind(
+        return AzureCall(
             without(data, (f"{provider.provider_id}_api_key", *_OURS)),
             identity,
             base_url,
             min_remaining=self._stream_min_remaining if stream else 0.0,
             keys=await self._keys(manager) if is_response else {},
+            once=has_tools,
+            streamed=is_response and stream,
         )
 
     def tokens(self) -> list[str]:

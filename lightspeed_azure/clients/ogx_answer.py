@@ -4,7 +4,6 @@
 """
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -18,7 +17,7 @@ from lightspeed_azure.clients.answer import (
     raise_if_refused,
     with_events,
 )
-from lightspeed_azure.clients.held_stream import HeldStream, Send
+from lightspeed_azure.clients.held_stream import HeldStream, Send, Sent
 
 
 async def unless_refused(answer: Any) -> Any:
@@ -41,9 +40,7 @@ async def get_json(api: Any, path: str) -> Any:
     return json.loads(text)
 
 
-def held_answer(
-    answer: Any, refused: Callable[[], None], send_again: Send[Any], *, may_repeat: bool
-) -> Any:
+def held_answer(answer: Any, sent: Sent, send_again: Send[Any], *, may_repeat: bool) -> Any:
     """Return a streamed answer with its opening held back; another one as it is."""
     response: httpx.Response = answer.response
     if not is_event_stream(response):
@@ -58,7 +55,7 @@ def held_answer(
             raise ApiException(http_resp=second, body=(await second.aread()).decode())
         return events_of(second.response)
 
-    held = HeldStream(events_of(response), refused, again, may_repeat=may_repeat)
+    held = HeldStream(events_of(response), sent, again, may_repeat=may_repeat)
     answer.response = with_events(response, held)
     answer.response.request = response.request
     return answer

@@ -9,8 +9,9 @@ import asyncio
 import copy
 import functools
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx
@@ -31,6 +32,7 @@ from lightspeed_azure.fork import importing
 from lightspeed_azure.provider_data import (
     OGX_HEADER,
     ProviderData,
+    apart_from,
     defaults,
     encode,
     merge,
@@ -95,11 +97,14 @@ class Carrying:
 
     Attributes:
         calls: decides what a request carries.
+        shown: the part of the client's own provider data that only shows a token; no request
+            carries it.
     """
 
     api_client: Any
     generation = OGX
     calls: Calls
+    shown: Mapping[str, Any] = MappingProxyType({})
     _parsed: tuple[list[str], dict[str, Any]] = ([], {})
 
     def carry(self, calls: Calls) -> None:
@@ -177,7 +182,7 @@ class Carrying:
             method,
             url,
             body,
-            default_data=self.carried,
+            default_data=apart_from(self.carried, self.shown),
             call_data=own,
             stream=isinstance(body, dict) and bool(body.get("stream")),
         )
@@ -201,9 +206,11 @@ class Carrying:
 class ServiceClient(Carrying, AsyncOgxClient):  # type: ignore[misc]  # ships for another environment
     """`AsyncOgxClient` whose inference requests carry the token of the moment they are sent."""
 
-    def carrying(self, data: dict[str, Any]) -> Self:
+    def carrying(self, data: Mapping[str, Any], shown: Mapping[str, Any]) -> Self:
         """Return a new client whose default headers show this provider data."""
-        return self.showing({OGX_HEADER: encode(data)})
+        client = self.showing({OGX_HEADER: encode(data)})
+        client.shown = shown
+        return client
 
     def plain(self) -> Callable[..., Awaitable[Any]]:
         """Return what sends over the network."""
@@ -231,10 +238,11 @@ def _library_class() -> Any:
                 self.carry(self.calls)
             return bool(started)
 
-        def carrying(self, data: dict[str, Any]) -> Self:
+        def carrying(self, data: Mapping[str, Any], shown: Mapping[str, Any]) -> Self:
             """Return a new client whose `provider_data` shows this."""
             client = self.showing({})
             client.provider_data = ProviderData(data)
+            client.shown = shown
             return client
 
         @property

@@ -4,6 +4,9 @@ The stack drops `WWW-Authenticate`, so only texts are left (llama-stack 0.7.3, s
 mode): the openai client inside the stack writes `Error code: 401 - …`, and Azure's own sentence is
 "Access token is missing, invalid, audience is incorrect (…), or have expired." A refusal of the
 stack's own inbound authentication has neither.
+
+A missing role is a 401 too, with the code `PermissionDenied` ("The principal … lacks the required
+data action …"). The token is good then, and a new one would not help.
 """
 
 import contextlib
@@ -17,10 +20,15 @@ _AZURE_SAYS = re.compile(
     r"access token (?:is|has|was) .{0,200}?(?:missing|invalid|expired)", re.IGNORECASE
 )
 """Bounded, as an error may repeat a long text of the caller's."""
+_MISSING_ROLE = re.compile(
+    r"""["']code["']: ?["']PermissionDenied["']|lacks the required data action"""
+)
 
 
 def is_azure_refusal(error: BaseException) -> bool:
     """Return whether an error of a stack client says that Azure rejected the token."""
+    if is_missing_role(str(error)):
+        return False
     status = getattr(error, "status_code", None)
     if status == 401 and type(error).__module__.partition(".")[0] == "openai":
         return True  # library mode hands the error of the client inside the stack through
@@ -31,6 +39,11 @@ def is_azure_refusal(error: BaseException) -> bool:
         return True
     # The stack's client begins its own text with the same words.
     return status == 401 and _OPENAI_CLIENT_SAYS in text.removeprefix(_OPENAI_CLIENT_SAYS)
+
+
+def is_missing_role(text: str) -> bool:
+    """Return whether an error says that the identity lacks a role on the Azure resource."""
+    return bool(_MISSING_ROLE.search(text))
 
 
 def is_unexplained(error: BaseException) -> bool:

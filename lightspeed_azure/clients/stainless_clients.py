@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import httpx
@@ -26,6 +27,7 @@ from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.fork import importing
 from lightspeed_azure.provider_data import (
     ProviderData,
+    apart_from,
     defaults,
     encode,
     parse_defaults,
@@ -85,11 +87,13 @@ class Carrying:
         generation: names the header.
         calls: decides what a request carries.
         carried: the client's own provider data.
+        shown: the part of it that only shows a token; no request carries it.
     """
 
     generation: Generation
     calls: Calls
     carried: Any
+    shown: Mapping[str, Any] = MappingProxyType({})
     get: Any
     shutdown: Any
 
@@ -99,7 +103,7 @@ class Carrying:
             options.method,
             options.url,
             _body(options),
-            default_data=self.carried,
+            default_data=apart_from(self.carried, self.shown),
             call_data=split(_headers(options))[1],
             stream=stream.get("stream", False),
         )
@@ -143,15 +147,17 @@ class Service(Carrying):
             raise TypeError("A copy keeps the connections, which keep tokens at the one origin")
         parent: Any = super()
         client: Self = parent.copy(**options)
-        client.calls = self.calls
+        client.calls, client.shown = self.calls, self.shown
         return client
 
     with_options = copy
 
-    def carrying(self, data: dict[str, Any]) -> Self:
+    def carrying(self, data: Mapping[str, Any], shown: Mapping[str, Any]) -> Self:
         """Return a new client whose default headers show this provider data."""
         rest, _ = split(self._custom_headers)
-        return self.copy(set_default_headers={**rest, self.generation.header: encode(data)})
+        client = self.copy(set_default_headers={**rest, self.generation.header: encode(data)})
+        client.shown = shown
+        return client
 
     @functools.cached_property
     def carried(self) -> dict[str, Any]:
@@ -198,9 +204,11 @@ class Library(Carrying):
 
     with_options = copy
 
-    def carrying(self, data: dict[str, Any]) -> Self:
+    def carrying(self, data: Mapping[str, Any], shown: Mapping[str, Any]) -> Self:
         """Return a new client whose `provider_data` shows this."""
-        return self.copy(provider_data=ProviderData(data))
+        client = self.copy(provider_data=ProviderData(data))
+        client.shown = shown
+        return client
 
     @property
     def carried(self) -> dict[str, Any]:

@@ -40,6 +40,8 @@ class AzureOpenAIEmulator(Emulated):
         endpoint: "http://127.0.0.1:PORT".
         audiences: what the tokens must be for.
         deployments: the names that exist; any other is DeploymentNotFound.
+        has_role: whether the identities have a role on the resource. Without it a good token gets 401
+            with the code PermissionDenied.
         api_keys: keys accepted in the header ``api-key`` in a token's place; none at first.
         chunks: into how many pieces a stream cuts an answer.
         chunk_interval: seconds between two events of a stream.
@@ -64,6 +66,7 @@ class AzureOpenAIEmulator(Emulated):
         self._begin_anew()
         self.audiences: Iterable[str] = (AUDIENCE, f"{AUDIENCE}/")
         self.deployments: Iterable[str] = DEPLOYMENTS
+        self.has_role = True
         self.api_keys: Iterable[SecretStr] = ()
         self.chunks = 6
         self.chunk_interval = 0.0
@@ -124,6 +127,9 @@ class AzureOpenAIEmulator(Emulated):
         except TokenRefusedError as error:
             self._ledger.count("total", "rejected", by_reason=error.reason, **labels)
             return Handling(None, lambda: self._unauthorized(token))
+        if token and not self.has_role:
+            self._ledger.count("total", "rejected", by_reason="permission_denied", **labels)
+            return Handling(None, lambda: self._permission_denied(endpoint))
         if token:
             labels["accepted_by_token"] = fingerprint(token)
         asked = request.json()
@@ -161,6 +167,15 @@ class AzureOpenAIEmulator(Emulated):
         )
         body = {"error": {"code": "Unauthorized", "message": message}}
         return Answer.of(body, status=401, headers={"WWW-Authenticate": challenge})
+
+    def _permission_denied(self, endpoint: str) -> Answer:
+        """Return the 401 for a good token of an identity without a role."""
+        message = (
+            f"The principal `{self._entra.application.object_id}` lacks the required data action"
+            f" `Microsoft.CognitiveServices/accounts/OpenAI/deployments/{endpoint}/action` to"
+            f" perform `POST /openai/deployments/{{deployment-id}}/{endpoint}` operation."
+        )
+        return Answer.of({"error": {"code": "PermissionDenied", "message": message}}, status=401)
 
     def _answer(self, method: str, path: str, endpoint: str, asked: Mapping[str, Any]) -> Answer:
         if endpoint == "models" and method == "GET":

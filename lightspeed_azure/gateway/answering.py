@@ -60,19 +60,20 @@ class Answering:
         response = web.StreamResponse(status=answer.status, headers=headers)
         tracked.first_byte()
         await response.prepare(request)
-        part = b"\n\n"
+        last = b"\n\n"
         idle = self._idle
         try:
             async with asyncio.timeout(idle) as timer:
                 time = asyncio.get_running_loop().time
                 async for part in answer.parts:
                     await response.write(part)
+                    last = part or last
                     timer.reschedule(time() + idle)
         except ConnectionResetError:
             raise  # the caller has left
         except Exception as error:  # noqa: BLE001 - whatever it was, the caller must see that it is not whole
             _logger.warning("An answer broke off: %s, request %s", type(error).__name__, request_id)
-            await _break_off(request, response, answer, part)
+            await _break_off(request, response, answer, last)
             raise ConnectionResetError("The stack's answer broke off") from None
         return response
 

@@ -1,10 +1,12 @@
 """Azure's refusal of a token, as an answer of the stack tells it, and the repetition of a stream."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
+
+from multidict import CIMultiDict
 
 from lightspeed_azure.clients.answer import Refused, raise_if_refused
 from lightspeed_azure.clients.event_stream import Events
-from lightspeed_azure.clients.held_stream import HeldStream, RepetitionFailedError, Send
+from lightspeed_azure.clients.held_stream import HeldStream, RepetitionFailedError, Send, Sent
 from lightspeed_azure.gateway.answer import Answer
 from lightspeed_azure.gateway.answering import read_whole
 from lightspeed_azure.gateway.failures import Failure
@@ -54,7 +56,7 @@ def _secrets(headers: Headers) -> list[str]:
 
 
 def held_answer(
-    answer: Answer, refused: Callable[[], None], send_again: Send[Answer], *, may_repeat: bool
+    answer: Answer, sent: Sent, send_again: Send[Answer], *, may_repeat: bool
 ) -> Answer:
     """Return a streamed answer with its opening held back; another one as it is."""
     if not answer.is_event_stream:
@@ -72,8 +74,10 @@ def held_answer(
             raise RepetitionFailedError
         return Events(second.parts, second.close)
 
-    stream = HeldStream(Events(answer.parts, answer.close), refused, again, may_repeat=may_repeat)
-    return Answer(answer.status, answer.headers, _bytes(stream), stream.close)
+    stream = HeldStream(Events(answer.parts, answer.close), sent, again, may_repeat=may_repeat)
+    headers = CIMultiDict(answer.headers)
+    headers.popall("Content-Length", None)  # comments and a repetition change it
+    return Answer(answer.status, headers, _bytes(stream), stream.close)
 
 
 async def _bytes(stream: HeldStream) -> AsyncIterator[bytes]:

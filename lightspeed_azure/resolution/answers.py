@@ -10,18 +10,29 @@ from lightspeed_azure.resolution.question import Answer, Ask, Pass
 MOST = 1024
 """Answers kept for one resolver; the one that was used longest ago goes first."""
 
-TAKEN_AT_ITS_WORD = 1.0
-"""Seconds for which an answer is not asked for again, even if the provider refuses it."""
+ASK_AGAIN_AFTER = 1.0
+"""Seconds until a resolver is asked again that returned a key once more which a provider refused."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What was said, and until when it counts (monotonic seconds)."""
+    """What was said, and until when it counts (monotonic seconds).
+
+    Attributes:
+        said: the answer.
+        asked_at: when the resolver was asked.
+        fresh_until: until then it is given without asking.
+        stale_until: until then it stands in while the resolver fails.
+        is_doubted: a provider refused it.
+        is_repeated: the resolver returned it again after a provider had refused it.
+    """
 
     said: Answer | Ask | Pass
     asked_at: float
     fresh_until: float
     stale_until: float
+    is_doubted: bool = False
+    is_repeated: bool = False
 
 
 class Answers:
@@ -73,17 +84,25 @@ class Answers:
             self._kept.pop(key, None)
             return
         fresh_until = asked_at + ttl
-        self._kept[key] = Kept(said, asked_at, fresh_until, fresh_until + self._stale)
+        is_repeated = before is not None and before.is_doubted and _same(before.said, said)
+        self._kept[key] = Kept(
+            said, asked_at, fresh_until, fresh_until + self._stale, is_repeated=is_repeated
+        )
         self._kept.move_to_end(key)
         while len(self._kept) > MOST:
             self._kept.popitem(last=False)
 
     def doubt(self, value: object, now: float) -> None:
-        """Give this value no longer without asking; it still stands in while the resolver fails."""
+        """Give this value no longer without asking; it still stands in while the resolver fails.
+
+        A resolver that returned the refused value again is not asked for ASK_AGAIN_AFTER seconds.
+        """
         for key, kept in self._kept.items():
-            same = isinstance(kept.said, Answer) and kept.said.value == value
-            if same and now - kept.asked_at >= TAKEN_AT_ITS_WORD:
-                self._kept[key] = replace(kept, fresh_until=min(kept.fresh_until, now))
+            if not _same(kept.said, Answer(value)):
+                continue
+            if not kept.is_repeated or now - kept.asked_at >= ASK_AGAIN_AFTER:
+                fresh_until = min(kept.fresh_until, now)
+                self._kept[key] = replace(kept, fresh_until=fresh_until, is_doubted=True)
 
     def refuse(self, key: Hashable, fault: Fault, until: float) -> None:
         """Give this fault for the question until then, without asking."""
@@ -104,3 +123,8 @@ class Answers:
         """Forget all."""
         self._kept.clear()
         self._refused.clear()
+
+
+def _same(one: Answer | Ask | Pass, other: Answer | Ask | Pass) -> bool:
+    """Return whether two answers hold the same value."""
+    return isinstance(one, Answer) and isinstance(other, Answer) and one.value == other.value

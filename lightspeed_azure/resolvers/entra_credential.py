@@ -43,6 +43,11 @@ class EntraCredential:
         self._last = self._cache.get()
         return AccessToken(self._last.secret.get_secret_value(), int(self._last.expires_on))
 
+    def accepted(self) -> None:
+        """Note that the last token was accepted."""
+        if self._last is not None:
+            self._cache.accepted(self._last)
+
     def refused(self) -> None:
         """Say that the last token was refused: the next one is a new one."""
         if self._last is not None:

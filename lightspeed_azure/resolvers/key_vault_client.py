@@ -45,6 +45,7 @@ class KeyVaultClient:
             bundle = self._client.get_secret(
                 name, version, connection_timeout=timeout, read_timeout=timeout
             )
+            self._credential.accepted()
             return None if bundle.value is None else SecretStr(bundle.value)
         except TokenError as fault:
             error = ResolverUnavailableError(f"no token: {fault}", retry_after=fault.retry_after)

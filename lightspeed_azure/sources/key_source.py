@@ -68,8 +68,11 @@ class KeySource:
         self._latest = key
         return key
 
-    def refused(self, key: SecretStr) -> None:
-        """Take note that the provider did not accept this key."""
+    def refused(self, key: SecretStr, provider_id: str) -> None:
+        """Take note that a provider did not accept this key."""
+
+    def accepted(self, key: SecretStr, provider_id: str) -> None:
+        """Take note that a provider accepted this key."""
 
     def close(self) -> None:
         """Stop what runs behind."""
@@ -161,8 +164,9 @@ class PluginKey(KeySource):
             f"provider_credentials {self.credential.name}: {self.aging.fault}"
         )
 
-    def refused(self, key: SecretStr) -> None:
+    def refused(self, key: SecretStr, provider_id: str) -> None:
         """Let the resolver be asked again, instead of giving what it said before."""
+        del provider_id
         importlib.import_module("lightspeed_azure.resolution").refused(key)
 
 

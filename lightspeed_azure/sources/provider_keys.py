@@ -81,7 +81,13 @@ class ProviderKeys:
         """Take note that the provider did not accept what was sent."""
         for field, source in self._fields.items():
             if field in sent:
-                source.refused(SecretStr(sent[field]))
+                source.refused(SecretStr(sent[field]), self.provider_id)
+
+    def accepted(self, sent: Mapping[str, Any]) -> None:
+        """Take note that the provider accepted what was sent."""
+        for field, source in self._fields.items():
+            if field in sent:
+                source.accepted(SecretStr(sent[field]), self.provider_id)
 
     def _endpoint(self) -> str:
         if self._base_url is None:

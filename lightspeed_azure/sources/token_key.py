@@ -60,12 +60,19 @@ class EntraKey(KeySource):
         self.aging.note("")
         return self.keep(token.secret)
 
-    def refused(self, key: SecretStr) -> None:
+    def refused(self, key: SecretStr, provider_id: str) -> None:
         """Let the next token be another."""
         with self._lock:
             caches = set(self._gave.values())
         for cache in caches:  # each drops its own alone
-            cache.invalidate(key)
+            cache.invalidate(key, by=provider_id)
+
+    def accepted(self, key: SecretStr, provider_id: str) -> None:
+        """Take note that a provider accepted this token."""
+        with self._lock:
+            cache = self._gave.get(provider_id)
+        if cache is not None:
+            _accepted(cache, key, provider_id)
 
     def close(self) -> None:
         """Stop the renewal of tokens of its own."""
@@ -173,12 +180,19 @@ class GoogleKey(FileKey):
         self.keep(key)
         return key
 
-    def refused(self, key: SecretStr) -> None:
+    def refused(self, key: SecretStr, provider_id: str) -> None:
         """Let the next token be another."""
         with self._lock:
             caches = [*self._caches]
         for _, cache in caches:
-            cache.invalidate(key)
+            cache.invalidate(key, by=provider_id)
+
+    def accepted(self, key: SecretStr, provider_id: str) -> None:
+        """Take note that a provider accepted this token."""
+        with self._lock:
+            caches = [*self._caches]
+        for _, cache in caches:
+            _accepted(cache, key, provider_id)
 
     def close(self) -> None:
         """Stop the renewal."""
@@ -206,3 +220,9 @@ class GoogleKey(FileKey):
             gone, self._caches = self._caches[1:], self._caches[:1]
         for _, each in gone:
             each.close()
+
+
+def _accepted(cache: TokenCache, key: SecretStr, provider_id: str) -> None:
+    token = cache.latest()
+    if token is not None and token.secret == key:
+        cache.accepted(token, by=provider_id)

@@ -149,18 +149,29 @@ class TokenCache:
         """Do what `refresh` does without holding up the event loop."""
         return await self._callers.wait_async(0.0, renew=True)
 
-    def invalidate(self, secret: SecretStr | str) -> bool:
+    def invalidate(self, secret: SecretStr | str, by: str = "") -> bool:
         """Drop the token if it is this one, which was rejected; return whether it was dropped.
 
-        Everybody whose token was rejected may call this: the next getters share one renewal. A
-        source that gives back the very same token is taken at its word for a while, longer each
-        time, in which that token is not dropped again.
+        Every caller whose token was rejected may call this: the next callers share one renewal.
+        When a resource also rejects the new token, that token is kept for a while (30 s at first,
+        then longer, at most 5 minutes) unless `accepted` was called for it in between. The same
+        holds when the source returns the rejected token again.
+
+        Args:
+            secret: the token that was rejected.
+            by: the resource that rejected it. Each resource is limited on its own.
         """
         with self._renewals.lock:
-            dropped = self._holding.drop(secret, self._monotonic())
+            dropped = self._holding.drop(secret, by, self._monotonic())
             if dropped:
                 self._renewals.disarm()
             return dropped
+
+    def accepted(self, token: Token, by: str = "") -> None:
+        """Note that a resource accepted a token, so that its next rejection replaces it at once."""
+        if self._holding.rejections.last:
+            with self._renewals.lock:
+                self._holding.rejections.accepted(token, by)
 
     def status(self) -> CacheStatus:
         """Return a snapshot for people; it never waits for a renewal."""

@@ -15,6 +15,7 @@ from lightspeed_azure.token_cache.held_token import (
     least_pause,
     unchanged,
 )
+from lightspeed_azure.token_cache.rejections import Rejections
 from lightspeed_azure.token_source import IssuedToken
 
 type Reception = Literal["renewed", "unchanged", "returned", "useless"]
@@ -31,23 +32,36 @@ class Holding:
         used: whether the token was used since the last good answer.
         latest: the last token had, were it expired or rejected.
         renewals: how many tokens were got.
+        rejections: which resources rejected a token lately.
     """
 
-    __slots__ = ("_rejected", "_returned", "_stand_until", "held", "latest", "renewals", "used")
+    __slots__ = (
+        *("_rejected", "_returned", "_stand_until"),
+        *("held", "latest", "rejections", "renewals", "used"),
+    )
 
     def __init__(self) -> None:
         self.held: Held | None = None
         self.used = False
         self.latest: Token | None = None
         self.renewals = 0
+        self.rejections = Rejections()
         self._rejected: Held | None = None
         self._returned = 0  # how often the source gave back the rejected token, in a row
         self._stand_until = -math.inf  # monotonic: until then the returned token is not dropped
 
-    def drop(self, secret: SecretStr | str, mono: float) -> bool:
-        """Drop the token in hand if it is this one; return whether it was dropped."""
+    def drop(self, secret: SecretStr | str, by: str, mono: float) -> bool:
+        """Drop the token in hand if it is this one; return whether it was dropped.
+
+        Args:
+            secret: the token that was rejected.
+            by: the resource that rejected it.
+            mono: monotonic seconds now.
+        """
         held = self.held
         if held is None or mono < self._stand_until or not _equal(held.token.secret, secret):
+            return False
+        if not self.rejections.replaces(held, by, mono):
             return False
         self.held, self._rejected = None, held
         return True

@@ -1,6 +1,8 @@
 """Requests and answers on their way between a synchronous caller and the portal's loop."""
 
-from collections.abc import AsyncIterator, Iterator
+import asyncio
+import contextvars
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any
 
 import httpx
@@ -43,6 +45,21 @@ def pulled_response(response: httpx.Response) -> httpx.Response:
     )
 
 
+class Steps:
+    """Runs the steps of one stream on the loop, all in one context.
+
+    A stack inside the process keeps the provider data of a request in context variables, and needs
+    it in every step.
+    """
+
+    def __init__(self) -> None:
+        self._context = contextvars.copy_context()
+
+    async def run[T](self, step: Coroutine[Any, Any, T]) -> T:
+        """Return what a step returns."""
+        return await asyncio.create_task(step, context=self._context)
+
+
 class _Pushed(httpx.AsyncByteStream):
     """The body of a synchronous request, read as it is sent; reading it may block."""
 
@@ -64,12 +81,13 @@ class _Pulled(httpx.SyncByteStream):
 
     def __iter__(self) -> Iterator[bytes]:
         parts = aiter(self._stream)
+        steps = Steps()
 
         async def pull() -> bytes | None:
             part: bytes | None = await anext(parts, None)
             return part
 
-        while (part := self._portal.run(pull)) is not None:
+        while (part := self._portal.run(lambda: steps.run(pull()))) is not None:
             yield part
 
     def close(self) -> None:

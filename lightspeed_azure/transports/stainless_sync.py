@@ -6,8 +6,9 @@ the stack's own library client does, which serve one thread at a time.
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
+from types import MappingProxyType
 from typing import Any, Self
 
 import httpx
@@ -17,6 +18,7 @@ from lightspeed_azure.errors import LightspeedAzureError
 from lightspeed_azure.manager import AzureEntraIDManager
 from lightspeed_azure.provider_data import (
     HeaderValue,
+    apart_from,
     encode,
     is_provider_data,
     merge,
@@ -27,6 +29,7 @@ from lightspeed_azure.provider_data import (
 )
 from lightspeed_azure.sources import ProviderCredentials
 from lightspeed_azure.transports.carrier import DEFAULT_DATA
+from lightspeed_azure.transports.pulled import Steps
 from lightspeed_azure.transports.sync_source import Held, Source, StandsBefore
 from lightspeed_azure.transports.transport import TokenTransport
 
@@ -66,9 +69,14 @@ class Service:
     """The client of a server whose inference requests carry the token of the moment they are sent.
 
     `copy()` and `with_options()` keep that, and share the connections.
+
+    Attributes:
+        shown: the part of the client's own provider data that only shows a token; no request
+            carries it.
     """
 
     generation: Generation
+    shown: Mapping[str, Any] = MappingProxyType({})
     close: Any
     _custom_headers: Any
 
@@ -84,6 +92,7 @@ class Service:
             raise TypeError("A copy keeps the connections, which keep tokens at the one origin")
         parent: Any = super()
         client: Self = parent.copy(**options, _extra_kwargs={"transport": self._transport})
+        client.shown = self.shown
         return client
 
     with_options = copy
@@ -92,9 +101,11 @@ class Service:
         """Return a new client whose default headers show what an asynchronous one's show."""
         del held
         rest, _ = split(self._custom_headers)
-        return self.copy(
+        shown = self.copy(
             set_default_headers={**rest, self.generation.header: encode(client.carried)}
         )
+        shown.shown = client.shown
+        return shown
 
     @functools.cached_property
     def carried(self) -> dict[str, Any]:
@@ -122,7 +133,8 @@ class Service:
         strip(request.headers)
         if own:
             request.headers[self.generation.header] = encode(merge(parse(value) for value in own))
-        request.extensions = {**request.extensions, DEFAULT_DATA: self.carried}
+        default_data = apart_from(self.carried, self.shown)
+        request.extensions = {**request.extensions, DEFAULT_DATA: default_data}
         self._transport.prepare(request)
 
     def close_transport(self) -> None:
@@ -139,6 +151,7 @@ class PulledStream:
     def __init__(self, stream: Any, source: Source) -> None:
         self._stream = stream
         self._source = source
+        self._steps = Steps()
 
     def __getattr__(self, name: str) -> Any:
         if name == "_stream":
@@ -151,10 +164,10 @@ class PulledStream:
     def __next__(self) -> Any:
         end = object()
 
-        async def pull(_: Any) -> Any:
+        async def pull() -> Any:
             return await anext(self._stream, end)
 
-        event = self._source.run(pull)
+        event = self._source.run(lambda _: self._steps.run(pull()))
         if event is end:
             raise StopIteration
         return event

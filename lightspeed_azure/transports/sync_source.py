@@ -53,7 +53,7 @@ class Source:
         self.client = client
         self._on_portal = on_portal
         self._held = held
-        self._data = client.carried
+        self._data, self._shown = client.carried, client.shown
 
     def run[R](self, use: Callable[[Any], Awaitable[R]]) -> R:
         """Return what `use` returns for the asynchronous client; waits for it."""
@@ -61,7 +61,7 @@ class Source:
         async def used(held: Held) -> R:
             if held is not self._held:  # this is a child of the process that made the client
                 client = await held.loaded(self.config)
-                self.client = client.carrying(self._data) if self._data else client
+                self.client = client.carrying(self._data, self._shown) if self._data else client
                 self._held = held
             return await use(self.client)
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import httpx
 import pytest
 from aiohttp import web
-from fake_stack import Handler, answering, headers_of, models, serving, stack
+from fake_stack import Asked, Handler, answering, headers_of, models, serving, stack
 from families import FAMILY, LLAMA_STACK
 from fastapi import Depends, FastAPI, WebSocket
 from fastapi.testclient import TestClient
@@ -370,15 +370,15 @@ async def test_a_held_stream_is_repeated_only_before_output(
     """Opening events wait; nothing is repeated once output was passed on; the first is closed."""
     sent: list[Stream] = []
     stream = Stream(*first)
-    refused: list[bool] = []
-    held = HeldStream(stream, lambda: refused.append(True), again(Stream(CREATED, DELTA), sent))
+    asked = Asked()
+    held = HeldStream(stream, asked, again(Stream(CREATED, DELTA), sent))
     assert [event async for event in held] == passed_on
-    assert len(sent) == len(refused) == stream.closed == sends
+    assert len(sent) == asked.told.count("refused") == stream.closed == sends
 
 
 async def test_a_held_stream_that_breaks_passes_its_opening_on_first() -> None:
     """An error in the middle comes after what came before it."""
-    held = HeldStream(Stream(CREATED, ValueError("broken")), lambda: None, again(Stream(), []))
+    held = HeldStream(Stream(CREATED, ValueError("broken")), Asked(), again(Stream(), []))
     assert await anext(held) is CREATED
     with pytest.raises(ValueError, match="broken"):
         await anext(held)

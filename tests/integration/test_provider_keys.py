@@ -30,6 +30,7 @@ from lightspeed_azure import (
 from lightspeed_azure.demo.processes import free_port, server
 from lightspeed_azure.emulators.provider_suite import ProviderEmulators
 from lightspeed_azure.fastapi import ClientDep, lifespan
+from lightspeed_azure.resolution import Answer, Question, registered
 from lightspeed_azure.sources import ProviderCredentials
 from lightspeed_azure.transports import http_client
 
@@ -401,6 +402,64 @@ async def test_a_response_carries_the_key(
     assert kind.service(providers).rejected == 0
 
 
+class Rotating:
+    """A resolver of keys that are rotated together with the provider; it counts its questions."""
+
+    def __init__(self, providers: ProviderEmulators) -> None:
+        self.providers = providers
+        self.keys: dict[str, str] = {}
+        self.asked = 0
+
+    def rotate(self, kind: Kind, key: str) -> None:
+        """Let this be the key from now on, here and at the provider."""
+        self.keys[kind.name] = key
+        kind.allow(self.providers, key)
+
+    def before(self, question: Question) -> Answer:
+        """Answer."""
+        self.asked += 1
+        return Answer(self.keys[question.provider_id])
+
+
+async def rotated(client: Any, vault: Rotating) -> None:
+    """Rotate the keys of OpenAI and vLLM behind an answer that stays fresh for 30 s."""
+    for kind in (KINDS[0], KINDS[3]):
+        asked = vault.asked
+        vault.rotate(kind, first(kind))
+        assert "hello" in await ask(client, "hello", kind.model)
+        vault.rotate(kind, second(kind))
+        assert "again" in await ask(client, "again", kind.model)
+        assert "twice" in await ask_streaming(client, "twice", kind.model)
+        vault.rotate(kind, first(kind))
+        assert "thrice" in await ask_streaming(client, "thrice", kind.model)
+        assert vault.asked == asked + 3
+        vault.keys[kind.name] = second(kind)  # here alone: no other key is to be had
+        kind.allow(vault.providers, "a third one")
+        for _ in range(3):
+            with pytest.raises(Exception, match="401"):
+                await ask(client, "x", kind.model)
+        assert vault.asked == asked + 5, "a refused answer that is given again counts for a while"
+
+
+def of_vault() -> list[dict[str, object]]:
+    """Return the entries for keys that a resolver has."""
+    kinds = (KINDS[0], KINDS[3])
+    return [
+        {"provider_id": kind.name, "field": kind.field, "source": {"plugin": "vault"}}
+        for kind in kinds
+    ]
+
+
+async def test_a_refused_key_is_asked_for_again_at_once(
+    keyed: AsyncLlamaStackClientHolder, providers: ProviderEmulators
+) -> None:
+    """Vault and provider rotate together: the request is repeated with the new key."""
+    vault = Rotating(providers)
+    keyed.set_provider_credentials(of_vault())
+    with registered(vault, name="vault", ttl=30):
+        await rotated(keyed.get_client(), vault)
+
+
 def test_a_service_from_its_configuration(
     provider_stack_url: str, providers: ProviderEmulators, tmp_path: Path
 ) -> None:
@@ -459,7 +518,7 @@ async def test_inside_the_process(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """In library mode, too, a rotated key is the next request's, for all six."""
+    """In library mode, too, a rotated key is the next request's, from a file and from a resolver."""
     for name, value in provider_environment.items():
         monkeypatch.setenv(name, value)
     for kind in KINDS:
@@ -482,6 +541,10 @@ async def test_inside_the_process(
             await ask_streaming(holder.get_client(), "hi", kind.model)
             assert kind.seen(providers, first(kind)) == 1
             assert kind.seen(providers, second(kind)) == 1
+        vault = Rotating(providers)
+        holder.set_provider_credentials(of_vault())
+        with registered(vault, name="vault", ttl=30):
+            await rotated(holder.get_client(), vault)
     finally:
         await holder.close()
 
