@@ -86,6 +86,7 @@ class _Function(msgspec.Struct, gc=False):
 _bodies = msgspec.json.Decoder(_Body)
 _models = msgspec.json.Decoder(str)
 _functions = msgspec.json.Decoder(list[_Function])
+_UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
 def parsed(body: bytes) -> dict[str, Any]:
@@ -106,7 +107,7 @@ def parsed(body: bytes) -> dict[str, Any]:
     """
     try:
         found = _bodies.decode(body)
-    except (ValueError, RecursionError):
+    except _UNREADABLE:
         raise Failure(400, "invalid_json", "The body is not a JSON object") from None
     has_tools = found.tools != _NULL
     return {
@@ -124,7 +125,7 @@ def _decoded[Value](
         return None
     try:
         return decoder.decode(raw)
-    except (ValueError, RecursionError):
+    except _UNREADABLE:
         return None
 
 
