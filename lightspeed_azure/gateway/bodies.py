@@ -1,11 +1,19 @@
-"""Bodies of requests: read to know the model, or passed on as they come; never over a limit."""
+"""Request bodies: read to find the model, or passed on as they arrive, within a limit."""
 
 import asyncio
-import json
+import io
 from collections.abc import AsyncIterator
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
+
+import msgspec
 
 from lightspeed_azure.gateway.failures import Failure
+
+LONGEST_MODEL = 1024
+"""Bytes of JSON up to which `model` is read; a longer one is no model that a stack lists."""
+
+LONGEST_TOOLS = 1024 * 1024
+"""Bytes of JSON up to which `tools` are read; more of them may contain tools of the stack."""
 
 
 class Incoming(Protocol):
@@ -47,35 +55,78 @@ async def whole(incoming: Incoming, length: int | None, limit: int, idle: float)
         raise too_large(limit, "body_limit")
     if length is not None and incoming.is_eof() and incoming.total_bytes == length:
         return incoming.read_nowait() if length else b""  # it came together with the headers
-    parts: list[bytes] = []
-    size = 0
+    body = io.BytesIO()  # a list of small parts would take more memory than they; joining them, too
     try:
         async with asyncio.timeout(idle) as timer:
             loop = asyncio.get_running_loop()
             while part := await incoming.readany():
-                parts.append(part)
-                size += len(part)
-                if size > limit:
+                body.write(part)
+                if body.tell() > limit:
                     raise too_large(limit, "body_limit")
                 timer.reschedule(loop.time() + idle)
     except TimeoutError:
         raise _stands_still() from None
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    return body.getvalue()
+
+
+_NULL = msgspec.Raw(b"null")
+_TRUE = msgspec.Raw(b"true")
+
+
+class _Body(msgspec.Struct, gc=False):
+    model: msgspec.Raw = _NULL
+    stream: msgspec.Raw = _NULL
+    tools: msgspec.Raw = _NULL
+
+
+class _Function(msgspec.Struct, gc=False):
+    type: Literal["function"]
+
+
+_bodies = msgspec.json.Decoder(_Body)
+_models = msgspec.json.Decoder(str)
+_functions = msgspec.json.Decoder(list[_Function])
+_UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
 def parsed(body: bytes) -> dict[str, Any]:
-    """Return the JSON object that a body holds, as the stack will read it.
+    """Return what the router reads in a JSON body: `model`, `stream` and `tools`.
+
+    The rest of the body is checked and skipped: no objects are created for it.
+
+    Args:
+        body: JSON in UTF-8. If a key occurs twice the last one counts, as for the stack.
+
+    Returns:
+        `model`: a string, or None if there is none or it is too long for one.
+        `stream`: whether it is `true`.
+        `tools`: whether there may be tools that the stack calls itself, which are all but functions.
 
     Raises:
-        Failure: it is none (400).
+        Failure: the body is not a JSON object (400).
     """
     try:
-        data = json.loads(body)
-    except (ValueError, RecursionError):
-        data = None
-    if not isinstance(data, dict):
-        raise Failure(400, "invalid_json", "The body is not a JSON object")
-    return data
+        found = _bodies.decode(body)
+    except _UNREADABLE:
+        raise Failure(400, "invalid_json", "The body is not a JSON object") from None
+    has_tools = found.tools != _NULL
+    return {
+        "model": _decoded(found.model, _models, LONGEST_MODEL),
+        "stream": found.stream == _TRUE,
+        "tools": has_tools and _decoded(found.tools, _functions, LONGEST_TOOLS) is None,
+    }
+
+
+def _decoded[Value](
+    raw: msgspec.Raw, decoder: msgspec.json.Decoder[Value], longest: int
+) -> Value | None:
+    """Return a value; None if it is too long or of another type."""
+    if len(memoryview(raw)) > longest:
+        return None
+    try:
+        return decoder.decode(raw)
+    except _UNREADABLE:
+        return None
 
 
 class Upload:

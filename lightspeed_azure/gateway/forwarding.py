@@ -127,7 +127,7 @@ class Forwarding:
             data,
             default_data={},
             call_data=own,
-            stream=data.get("stream") is True,  # a stack takes "false" for no stream
+            stream=data["stream"],
         )
 
         async def send() -> Answer:

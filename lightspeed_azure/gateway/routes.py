@@ -1,11 +1,11 @@
-"""What of the stack's API is let through, and what is answered here."""
+"""Which requests go on to the stack, and which the proxy answers itself."""
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from lightspeed_azure.clients.inference_call import INFERENCE_PATHS
+from lightspeed_azure.clients.inference_call import INFERENCE_PATHS, asks_a_model
 
 OWN = ("/livez", "/readyz", "/startupz", "/client-config", "/metrics", "/openapi.json", "/status")
 """What the proxy answers itself."""
@@ -37,13 +37,18 @@ LET_THROUGH: dict[str, tuple[str, ...]] = {
     "/v1/version": _READ,
     "/v1alpha/interactions": _ANY,
 }
-"""The beginnings of the stack's paths that its users need (llama_stack_api 0.7, ogx_api 1.5).
+"""Path prefixes of the stack's API that its users need (llama_stack_api 0.7, ogx_api 1.5).
 
-Not let through: `/v1/providers`, `/v1/inspect` and `/v1alpha/admin`, which tell of the stack's
-inside, and what registers or changes things for everybody.
+Not forwarded: `/v1/providers`, `/v1/inspect` and `/v1alpha/admin`, which show the stack's internals,
+and paths that register or change things for all users.
 """
 
-_BAD = re.compile(r"[\x00-\x1f\x7f\\]|//|(?:^|/)\.{1,2}(?:/|$)")
+_AMBIGUOUS = re.compile(r"[\x00-\x1f\x7f\\\ufffd]|//|(?:^|/)\.{1,2}(?:[/;]|$)|%[0-9A-Fa-f]{2}")
+"""What a server or gateway on the way may read as another path, once the path is decoded.
+
+Control characters, backslashes and bytes that are not UTF-8; empty and dot segments; `..;`, which
+servlet containers read as `..`; escapes that are left, for a gateway that decodes once more.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,7 @@ class Routes:
 
     def __init__(self, more: Iterable[str] = ()) -> None:
         self._through = LET_THROUGH | dict.fromkeys((path.rstrip("/") for path in more), _ANY)
+        self._depth = max(path.count("/") for path in self._through)
         self._known = {
             path: Route(path, methods, path) for path, methods in self._through.items()
         } | {path: Route(path, _READ, path, is_own=True) for path in OWN}
@@ -86,14 +92,14 @@ class Routes:
         self.names = (*{**self._known, **self._inference}, OTHER)
 
     def of(self, method: str, target: str) -> Route | None:
-        """Return where a request goes; None where nothing of it is let through.
+        """Return where a request goes, or None if the proxy does not forward it.
 
-        The path is judged as the stack will read it, which is decoded; what means another path to
-        one reader than to the next goes nowhere.
+        The decision is made on the decoded path, as the stack reads it. Paths that two servers may
+        read differently are not forwarded. The time is linear in the length of the path.
 
         Args:
             method: the HTTP method.
-            target: the path with its query, as it came.
+            target: the path and query as received.
         """
         path = target.partition("?")[0]
         if method == "POST" and path in self._inference:
@@ -102,18 +108,20 @@ class Routes:
             return self._known[path]
         if "%" in path:
             path = unquote(path)
-        if not path.startswith("/") or "#" in target or _BAD.search(path):
+        if not path.startswith("/") or "#" in target or _AMBIGUOUS.search(path):
             return None
         path = path.rstrip("/")
         if method == "POST" and path in self._inference:
             return self._inference[path]
-        return self._beginning(path)
+        return self._beginning(method, path)
 
-    def _beginning(self, path: str) -> Route | None:
-        end = len(path)
-        while end > 0:
-            methods = self._through.get(path[:end])
+    def _beginning(self, method: str, path: str) -> Route | None:
+        """Return the route of the longest known beginning of a path."""
+        segments = path.split("/", self._depth + 1)[: self._depth + 1]
+        while segments:
+            name = "/".join(segments)
+            methods = self._through.get(name)
             if methods is not None:
-                return Route(path[:end], methods, path)
-            end = path.rfind("/", 0, end)
+                return Route(name, methods, path, is_inference=asks_a_model(method, path))
+            segments.pop()
         return None

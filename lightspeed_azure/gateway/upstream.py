@@ -2,7 +2,6 @@
 
 import asyncio
 import functools
-import io
 import json
 import logging
 import ssl
@@ -11,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
+from multidict import CIMultiDict
 from yarl import URL
 
 from lightspeed_azure.clients.environment_proxy import environment_proxy
@@ -31,7 +31,7 @@ ASK_LIMIT = 10.0
 """Seconds that the stack may take to answer a question of the proxy's own."""
 
 LARGE = 1024 * 1024
-"""Bytes up to which a body is written in one piece; aiohttp warns of more."""
+"""Bytes of a body that are written at once; aiohttp warns about more."""
 
 _NO_ANSWER = "The stack gave no answer; check that it runs, and llama_stack.url"
 _NOT_TRUSTED = (
@@ -176,6 +176,10 @@ class Upstream:
         Raises:
             Failure: there is no answer (502), or not in time (504).
         """
+        if isinstance(body, bytes) and len(body) > LARGE:
+            headers = CIMultiDict(headers)
+            headers["Content-Length"] = str(len(body))
+            body = _pieces(body)
         try:
             with self._first_byte() as block:
                 if body is not None and not isinstance(body, bytes):
@@ -184,7 +188,7 @@ class Upstream:
                     method,
                     self._url(target),
                     headers=headers,
-                    data=io.BytesIO(body) if type(body) is bytes and len(body) > LARGE else body,
+                    data=body,
                     allow_redirects=False,
                     # aiohttp would make one up; skipping costs, so only where it is missing
                     **({} if "Content-Type" in headers else _NO_TYPE),
@@ -212,6 +216,13 @@ class Upstream:
     async def close(self) -> None:
         """Close the connections."""
         await self._session.close()
+
+
+async def _pieces(body: bytes) -> AsyncIterator[bytes]:
+    """Yield a body without copying it; aiohttp would copy an `io.BytesIO`."""
+    view = memoryview(body)
+    for start in range(0, len(view), LARGE):
+        yield view[start : start + LARGE]  # type: ignore[misc]  # aiohttp takes it as bytes
 
 
 async def _extending(
