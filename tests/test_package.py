@@ -17,7 +17,8 @@ PACKAGE = ROOT / "lightspeed_azure"
 
 # Each room may import those above it, and none below.
 ROOMS = [
-    {"errors", "network_failure", "process_wide"},
+    {"errors", "fork", "network_failure"},
+    {"process_wide"},
     {"config", "secret_file", "provider_data"},
     {"token_source"},
     {"credentials", "token_cache"},
