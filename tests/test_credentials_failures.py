@@ -18,6 +18,7 @@ from signing_in import (
     running_fixture,  # noqa: F401 - likewise
 )
 
+from lightspeed_azure import AzureEntraIDManager
 from lightspeed_azure.credentials.source import credential_source
 from lightspeed_azure.emulators import Emulators, Fault
 from lightspeed_azure.errors import CredentialRejectedError, TokenError, TokenUnavailableError
@@ -340,3 +341,46 @@ def test_half_an_answer_is_not_logged_by_anybody(
     emu.entra.fault(Fault.status(200, body=f'{{"access_token": "{CANARY}", "expires_'))
     failure(emu, **secret(emu))
     assert CANARY not in caplog.text
+
+
+_CALL_IT = "Call the custom credential alone; give each of its requests a timeout"
+
+HANGING = {
+    "import": (
+        "import threading; threading.Event().wait()",
+        "the import of hanging_import has not returned",
+        'Run: python -c "import hanging_import"',
+    ),
+    "factory": (
+        "import threading; make = threading.Event().wait",
+        "hanging_factory:make() has not returned",
+        _CALL_IT,
+    ),
+    "get_token": (
+        "import threading\n"
+        "class make:\n"
+        "    get_token = staticmethod(lambda *_: threading.Event().wait())\n",
+        "get_token() of the credential hanging_get_token:make has not returned",
+        _CALL_IT,
+    ),
+}
+
+
+@pytest.mark.parametrize("step", HANGING)
+def test_a_custom_credential_that_hangs_is_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Neither its import nor its calls concern the network to Entra ID."""
+    code, what, cure = HANGING[step]
+    (tmp_path / f"hanging_{step}.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    block = {"credential": f"hanging_{step}:make", "deadline": 0.2}
+    manager = AzureEntraIDManager.isolated(block, random=lambda: 0.0)
+    said = []
+    for _ in range(3):
+        with pytest.raises(TokenUnavailableError) as caught:
+            manager.identity().cache.refresh()
+        said.append(str(caught.value))
+        time.sleep(manager.status()[0].next_attempt or 0)  # a quarter of a second
+    assert said[0] == f"No answer about a token for azure within 0.2 s: {what}. {cure}"
+    assert said[2] == f"2 requests for a token for azure hang: {what}. {cure}"

@@ -75,11 +75,12 @@ def test_a_fork_that_could_not_wait_is_named_in_the_childs_error(tmp_path: Path)
     (tmp_path / "endless_import.py").write_text("import threading; threading.Event().wait()\n")
     block = {"credential": "endless_import:factory", "deadline": 0.5}
     script = ["endless", str(tmp_path)]
-    assert run_script(script, block) == [
+    (said,) = run_script(script, block)
+    assert said == (
         "TokenUnavailableError: No answer about a token for azure within 0.5 s: this process was "
         "forked while endless_import was being imported. Restart it; fork later, or import the "
         "module before the fork"
-    ]
+    )
 
 
 @pytest.mark.parametrize("kind", ["secret", "certificate", "managed_identity", "default", "cli"])
@@ -91,17 +92,17 @@ def test_signing_in_imports_nothing_once_azure_identity_is_imported(
     secret = block.pop("client_secret")
     if kind == "certificate":
         (tmp_path / "certificate.pem").write_bytes(Certificate().pem())
-    key: dict[str, object] = {
+    keys: dict[str, dict[str, object]] = {
         "secret": {"client_secret": secret},
         "certificate": {"certificate_path": str(tmp_path / "certificate.pem")},
         "managed_identity": {"managed_identity": "system"},
         "default": {"default": True},
         "cli": {"azure_cli": True},
-    }[kind]
+    }
     if kind in ("managed_identity", "default", "cli"):
         block = {name: block[name] for name in ("authority_host", "ca_bundle")}
     environment = azure_emulators.environment()
-    assert run_script(["imports"], {**block, **key}, environment) == ["[]"]
+    assert run_script(["imports"], {**block, **keys[kind]}, environment) == ["[]"]
 
 
 def test_every_lock_is_free_in_a_child() -> None:

@@ -1,6 +1,7 @@
 """A dead vault costs nothing, an answer is kept as long as it may be, and a crowd asks once."""
 
 import asyncio
+import logging
 import os
 import threading
 import time
@@ -412,3 +413,54 @@ def test_a_forked_child_can_ask(hook: Hook, vault: Vault) -> None:
             good = [key(), key("new"), key("async")] == ["openai-1", "new-2", "of-the-loop"]
             os._exit(0 if good else 1)
         assert os.waitpid(child, 0)[1] == 0
+
+
+class BlockedHandler(logging.Handler):
+    """A log handler that accepts a line only when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entered, self.accept = threading.Event(), threading.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Block."""
+        del record
+        self.entered.set()
+        self.accept.wait(60)
+
+
+def test_a_blocking_log_handler_delays_neither_the_timer_nor_the_callers(
+    hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line about a time-out is written on a thread of its own, after the callers are served."""
+    handler = BlockedHandler()
+    logger = logging.getLogger("lightspeed_azure.resolution")
+    monkeypatch.setattr(logger, "propagate", False)
+    logger.addHandler(handler)
+    hanging = Hanging()
+    try:
+        with hook.registered(hanging, timeout=1):
+            monkeypatch.setenv("OPENAI_API_KEY", "of-the-environment")
+            # The fake scheduler makes its calls on this thread, as the timer thread would.
+            assert hook.at_the_deadline(key, hanging.entered) == "of-the-environment"
+            assert handler.entered.wait(30)
+    finally:
+        handler.accept.set()
+        hanging.let_go.set()
+        logger.removeHandler(handler)
+
+
+async def test_a_coroutine_stops_waiting_without_the_timer(
+    hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The timer makes no call, as its thread is missing; the coroutine goes on all the same."""
+    monkeypatch.setattr("lightspeed_azure.resolution.chain.GRACE", 0.1)
+    monkeypatch.setenv("OPENAI_API_KEY", "of-the-environment")
+    hanging = Hanging()
+    try:
+        with hook.registered(hanging, timeout=0.1):
+            found = await aresolve_credential("openai", "openai_api_key")
+            assert found is not None
+            assert found.get_secret_value() == "of-the-environment"
+    finally:
+        hanging.let_go.set()

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -275,3 +276,37 @@ def test_a_certificate_whose_chain_breaks_off_is_half_written(tmp_path: Path) ->
     file.write_bytes(whole[:-100])
     assert secret.read_bytes() == whole
     assert secret.failures == 1
+
+
+def test_a_blocking_log_handler_does_not_delay_other_readers(tmp_path: Path) -> None:
+    """The warning about a file is written outside the lock that every reader takes."""
+    entered, accept = threading.Event(), threading.Event()
+
+    class Blocked(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            del record
+            entered.set()
+            accept.wait(60)
+
+    path = tmp_path / "secret"
+    path.write_text("good")
+    file = SecretFile(path)
+    assert file.read().get_secret_value() == "good"
+    path.write_text("")
+    handler, logger = Blocked(), logging.getLogger("lightspeed_azure.secret_file")
+    logger.addHandler(handler)
+    try:
+        warned = threading.Thread(target=file.read, daemon=True)
+        warned.start()
+        assert entered.wait(30)
+        got: list[str] = []
+        reader = threading.Thread(
+            target=lambda: got.append(file.read().get_secret_value()), daemon=True
+        )
+        reader.start()
+        reader.join(5)
+        assert got == ["good"]
+    finally:
+        accept.set()
+        warned.join(30)
+        logger.removeHandler(handler)

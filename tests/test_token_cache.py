@@ -1,19 +1,26 @@
 """The token cache's promises, one by one, with a clock that does what it is told."""
 
 import asyncio
+import contextlib
 import gc
+import json
 import logging
 import math
 import traceback
 import weakref
+from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 from pydantic import SecretStr
 from token_cache_fakes import Answer, FakeClock, Stage, numbered, outage, refusal, token
 
+from lightspeed_azure.config import AzureEntraIdConfiguration
 from lightspeed_azure.errors import CredentialRejectedError, TokenUnavailableError
+from lightspeed_azure.identity import Identity
 from lightspeed_azure.token_cache.backoff import LONGEST_RETRY_AFTER, PERMANENT_PAUSE
 from lightspeed_azure.token_cache.cache import Token, TokenCache
+from lightspeed_azure.token_cache.clock import SystemClock
 from lightspeed_azure.token_source import Attempt, IssuedToken
 
 
@@ -81,6 +88,12 @@ def test_stale_token_is_returned_while_one_renewal_runs_behind() -> None:
         (301, None, 0.0, 30),
         (200, None, 0.0, 100),
         (8, None, 0.0, 4),
+        (3600, 1, 0.0, 360),
+        (3600, 359, 0.0, 360),
+        (3600, 361, 0.0, 361),
+        (86400, 30, 0.0, 8640),
+        (200, 1, 0.0, 30),
+        (60, 1, 0.0, 15),
         (3600, -5, 0.0, 1800),
         (3600, 9999, 0.0, 1800),
     ],
@@ -97,6 +110,16 @@ def test_renewal_is_due(
     assert stage.cache.status().zone == "fresh"
     stage.clock.mono_now += 0.02
     assert stage.cache.status().zone == "stale"
+
+
+def test_small_refresh_in_makes_few_requests() -> None:
+    """An issuer that asks for a renewal each second is asked ten times an hour, however busy."""
+    stage = Stage(lambda _attempt: token(f"token-{len(stage.attempts)}", refresh_in=1.0))
+    stage.cache.get()
+    for _ in range(3600):
+        stage.cache.get()
+        stage.advance(1)
+    assert len(stage.attempts) == 1 + 10
 
 
 def test_idle_timer_renews_a_token_that_was_used_and_then_stops() -> None:
@@ -243,6 +266,36 @@ def test_answer_to_a_request_from_before_a_fork_does_not_count() -> None:
     stage.calls[0].answer(token("the parent's"))
     assert stage.cache.peek() is first
     assert stage.cache.status().renewals == 1
+
+
+def test_cache_recovers_from_flights_that_never_return() -> None:
+    """A flight counts for a while only, longer each time; then the source is asked again."""
+    stage = Stage()
+    for _ in range(2):
+        stage.in_thread(stage.cache.get)
+        stage.advance(17)
+    with pytest.raises(TokenUnavailableError) as caught:
+        stage.cache.get()
+    assert str(caught.value) == (
+        "2 requests for a token for azure hang. "
+        "Check the network and the proxy between here and the authority"
+    )
+    stage.advance(60)
+    caller = stage.in_thread(stage.cache.get)
+    assert len(stage.calls) == 3
+    stage.calls[2].answer(token("at last"))
+    assert caller.result(5).secret.get_secret_value() == "at last"
+
+
+def test_source_that_hangs_for_a_day_holds_few_threads() -> None:
+    """Each flight that never returns holds a thread, so they are started ever more rarely."""
+    stage = Stage()
+    for _ in range(24 * 60):
+        if not stage.cache.status().refreshing:
+            with contextlib.suppress(TokenUnavailableError):
+                stage.cache.renew_if_due()
+        stage.advance(60)
+    assert 10 < len(stage.calls) < 65
 
 
 def test_two_abandoned_flights_are_the_most() -> None:
@@ -627,6 +680,104 @@ def test_derived_value_is_made_once_a_token() -> None:
     assert made == [1, 2]
     stage.cache.invalidate("token-2")
     assert derived.get() == "Bearer token-3"
+
+
+def readers(stage: Stage) -> dict[str, Callable[[], str]]:
+    """Return every way to read a token; each returns the token that a request would carry."""
+    cache = stage.cache
+    config = AzureEntraIdConfiguration(environ={}, azure_cli=True)
+    identity = Identity(config, cache)
+    derived = cache.derived(lambda held: held.secret.get_secret_value())
+
+    def of_header(value: tuple[Token, str]) -> str:
+        token_, header = value
+        text = token_.secret.get_secret_value()
+        assert json.loads(header)["azure_api_key"] == text
+        return text
+
+    async def aheader() -> tuple[Token, str]:
+        return await identity.aheader("https://x.openai.azure.com")
+
+    return {
+        "get": lambda: secret_of(cache),
+        "aget": lambda: str(asyncio.run(cache.aget()).secret.get_secret_value()),
+        "derived.get": derived.get,
+        "derived.aget": lambda: asyncio.run(derived.aget()),
+        "header": lambda: of_header(identity.header("https://x.openai.azure.com")),
+        "aheader": lambda: of_header(asyncio.run(aheader())),
+    }
+
+
+READERS = ["get", "aget", "derived.get", "derived.aget", "header", "aheader"]
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("clock", ["wall", "mono"])
+def test_no_reader_gives_an_expired_token(reader: str, clock: str) -> None:
+    """While Entra ID is down, the end of the token by either clock is an error, never the token."""
+    stage = Stage(lambda _attempt: token("good"))
+    read = readers(stage)[reader]
+    assert [read() for _ in range(3)] == ["good"] * 3
+    stage.reply = lambda _attempt: outage()
+    step = 3600 - 30 - 0.1
+    if clock == "wall":
+        stage.clock.step_wall(step)
+    else:
+        stage.clock.mono_now += step
+    assert read() == "good"  # stale, and good until its leeway of 30 s begins
+    stage.clock.wall_now += 0.2 if clock == "wall" else 0
+    stage.clock.mono_now += 0.2 if clock == "mono" else 0
+    with pytest.raises(TokenUnavailableError) as caught:
+        read()
+    assert str(caught.value) == "Entra ID answers 503"
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("clock", ["wall", "mono"])
+def test_every_reader_starts_the_renewal_when_it_is_due(reader: str, clock: str) -> None:
+    """A reader that finds a stale token by either clock has it renewed, and a fresh one does not."""
+    stage = Stage(numbered())
+    read = readers(stage)[reader]
+    assert read() == "token-1"
+    move = {"wall": stage.clock.step_wall, "mono": stage.clock_forward}[clock]
+    move(1799)
+    assert read() == "token-1"
+    assert len(stage.attempts) == 1
+    move(2)
+    assert read() == "token-1"  # served while the renewal runs behind
+    assert len(stage.attempts) == 2
+    assert read() == "token-2"
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_no_reader_gives_a_rejected_token(reader: str) -> None:
+    """A token that Azure has rejected is gone for everybody at once."""
+    stage = Stage(numbered())
+    read = readers(stage)[reader]
+    assert [read(), read()] == ["token-1"] * 2
+    assert stage.cache.invalidate("token-1")
+    assert read() == "token-2"
+
+
+def test_system_clock_counts_the_time_of_a_suspend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A suspended machine's CLOCK_MONOTONIC stands still; CLOCK_BOOTTIME goes on, as tokens age."""
+    machine = SimpleNamespace(
+        CLOCK_BOOTTIME=7,
+        clock_gettime={7: 8 * 3600.0}.__getitem__,
+        monotonic=lambda: 5.0,
+        time=lambda: 1.7e9,
+    )
+    monkeypatch.setattr("lightspeed_azure.token_cache.clock.time", machine)
+    clock = SystemClock()
+    assert (clock.wall(), clock.monotonic()) == (1.7e9, 8 * 3600.0)
+
+
+def test_system_clock_without_boottime(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MacOS and Windows have no CLOCK_BOOTTIME; there `time.monotonic` is the best there is."""
+    machine = SimpleNamespace(monotonic=lambda: 5.0, time=lambda: 1.7e9)
+    monkeypatch.setattr("lightspeed_azure.token_cache.clock.time", machine)
+    clock = SystemClock()
+    assert (clock.wall(), clock.monotonic()) == (1.7e9, 5.0)
 
 
 @pytest.mark.parametrize("clock", ["wall", "mono"])

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import random
 import threading
@@ -13,11 +14,12 @@ from contextvars import Context
 import pytest
 from forking import in_fork
 from pydantic import SecretStr
-from token_cache_fakes import Stage, numbered, outage, token
+from token_cache_fakes import FakeTimer, Stage, numbered, outage, token
 
 from lightspeed_azure.errors import TokenError, TokenUnavailableError
 from lightspeed_azure.token_cache.cache import Token, TokenCache
 from lightspeed_azure.token_cache.scheduler import TimerThread
+from lightspeed_azure.token_cache.threads import LOG_THREAD
 from lightspeed_azure.token_source import Attempt, IssuedToken
 
 LOOPS = 4
@@ -377,3 +379,128 @@ async def test_real_deadline_in_a_loop() -> None:
     with pytest.raises(TokenUnavailableError, match=r"0\.2 s"):
         await cache.aget()
     release.set()
+
+
+class Hanging:
+    """A source that never answers."""
+
+    def __init__(self) -> None:
+        self.release = threading.Event()
+
+    def __call__(self, attempt: Attempt) -> IssuedToken:
+        """Wait until the test is over."""
+        del attempt
+        self.release.wait(60)
+        return token("late")
+
+    def fingerprint(self) -> object:
+        """Return that nothing changes."""
+        return None
+
+
+class Blocking(logging.Handler):
+    """A log handler whose destination accepts nothing until the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entered = threading.Event()
+        self.accept = threading.Event()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Block, then keep the line."""
+        self.entered.set()
+        self.accept.wait(60)
+        self.lines.append(record.getMessage())
+
+
+def until(reached: Callable[[], bool]) -> None:
+    """Return when something is so, or fail."""
+    patience = time.monotonic() + 30
+    while not reached():
+        assert time.monotonic() < patience
+        os.sched_yield()
+
+
+async def test_blocking_log_handler_does_not_delay_the_deadline_of_another_cache() -> None:
+    """The line about one cache is stuck in a handler; the timer still ends another cache's flight."""
+    source, handler, timer = Hanging(), Blocking(), TimerThread()
+    logger = logging.getLogger("tests.blocked")
+    logger.propagate = False
+    logger.addHandler(handler)
+    first = TokenCache(source, name="first", deadline=0.1, scheduler=timer, logger=logger)
+    second = TokenCache(source, name="second", deadline=0.2, scheduler=timer)
+    try:
+        second.renew_if_due()
+        with pytest.raises(TokenUnavailableError):
+            await first.aget()
+        assert await asyncio.to_thread(handler.entered.wait, 30)
+        called = threading.Event()
+        timer.call_later(0.0, called.set)
+        assert await asyncio.to_thread(called.wait, 30), "the timer thread is blocked"
+        await asyncio.to_thread(until, lambda: not second.status().refreshing)
+        assert second.status().last_error_text == (
+            "No answer about a token for second within 0.2 s. "
+            "Check the network and the proxy between here and the authority"
+        )
+        assert handler.lines == []
+    finally:
+        handler.accept.set()
+        source.release.set()
+    for thread in threading.enumerate():
+        if thread.name == LOG_THREAD:
+            await asyncio.to_thread(thread.join, 30)
+    logger.removeHandler(handler)
+    (line,) = handler.lines
+    assert line == (
+        "No token for first (TokenUnavailableError: No answer about a token for first within 0.1 "
+        "s. Check the network and the proxy between here and the authority)"
+    )
+
+
+class NoTimer:
+    """A scheduler that makes no call: its thread is blocked, or could not be started."""
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> FakeTimer:
+        """Accept a call."""
+        return FakeTimer(delay, callback)
+
+
+async def test_coroutines_have_a_bound_of_their_own() -> None:
+    """Without the timer thread, coroutines are still let go at the deadline, with the same error."""
+    source = Hanging()
+    cache = TokenCache(source, deadline=0.2, scheduler=NoTimer())
+    try:
+        asked = (cache.aget() for _ in range(500))
+        got = await asyncio.gather(*asked, return_exceptions=True)
+        assert len(got) == 500
+        (text,) = {str(error) for error in got}
+        assert text == (
+            "No answer about a token for azure within 0.2 s. "
+            "Check the network and the proxy between here and the authority"
+        )
+        status = cache.status()
+        assert (status.waiting, status.failures, status.refreshing) == (0, 1, False)
+    finally:
+        source.release.set()
+
+
+async def test_coroutine_that_joins_late_waits_only_for_the_rest() -> None:
+    """The bound of a coroutine is the flight's deadline, whenever it has joined."""
+    source = Hanging()
+    cache = TokenCache(source, deadline=0.3, scheduler=NoTimer())
+    try:
+        cache.renew_if_due()
+        await asyncio.sleep(0.2)
+        before = time.monotonic()
+        with pytest.raises(TokenUnavailableError):
+            await cache.aget()
+        assert time.monotonic() - before < 10  # not the whole of a later bound
+    finally:
+        source.release.set()
+
+
+def test_coroutine_is_served_in_time_without_the_timer() -> None:
+    """The bound does not get in the way of an answer."""
+    cache = TokenCache(Stage(numbered()), deadline=30, scheduler=NoTimer())
+    assert asyncio.run(cache.aget()).secret.get_secret_value() == "token-1"

@@ -176,6 +176,10 @@ class Stage:
         """Let time pass."""
         self.scheduler.advance(seconds)
 
+    def clock_forward(self, seconds: float) -> None:
+        """Let the monotonic clock alone go forward, without the timers."""
+        self.clock.mono_now += seconds
+
     def in_thread(self, function: Callable[[], Any]) -> "Future[Any]":
         """Call `function` on a thread; return when it waits for a flight, or is done."""
         waiting = self.cache.status().waiting

@@ -14,7 +14,7 @@ from lightspeed_azure.resolution.question import Answer, Ask, Failure, Outcome, 
 from lightspeed_azure.resolution.registration import Registration
 from lightspeed_azure.resolution.reply import Check, Reply
 
-_GRACE = 1.0
+GRACE = 1.0
 """Seconds after the deadline for which a waiter relies on the timer."""
 
 
@@ -88,7 +88,7 @@ def run_sync(going: Steps, function: Callable[[Question], Any]) -> Any:
     while not isinstance(wanted := _next(going, given), Answer | Failure):
         given = None
         if isinstance(wanted, Flight):
-            wanted.wait(wanted.timeout + _GRACE)
+            wanted.wait(wanted.timeout + GRACE)
         else:
             try:
                 given = Answer(function(wanted.question))
@@ -103,7 +103,7 @@ async def run_async(going: Steps, function: Callable[[Question], Any]) -> Any:
     while not isinstance(wanted := _next(going, given), Answer | Failure):
         given = None
         if isinstance(wanted, Flight):
-            await wanted.wait_async(wanted.timeout + _GRACE)
+            await wanted.wait_async(wanted.timeout + GRACE)
         else:
             try:
                 given = Answer(await function(wanted.question))
