@@ -1,9 +1,12 @@
 """Why no token came: a typed error, with what to do, and without anything secret."""
 
 import socket
+import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -347,19 +350,17 @@ _CALL_IT = "Call the custom credential alone; give each of its requests a timeou
 
 HANGING = {
     "import": (
-        "import threading; threading.Event().wait()",
+        "import release; release.event.wait()",
         "the import of hanging_import has not returned",
         'Run: python -c "import hanging_import"',
     ),
     "factory": (
-        "import threading; make = threading.Event().wait",
+        "import release; make = release.event.wait",
         "hanging_factory:make() has not returned",
         _CALL_IT,
     ),
     "get_token": (
-        "import threading\n"
-        "class make:\n"
-        "    get_token = staticmethod(lambda *_: threading.Event().wait())\n",
+        "import release\nclass make:\n def get_token(*_): release.event.wait()\n",
         "get_token() of the credential hanging_get_token:make has not returned",
         _CALL_IT,
     ),
@@ -374,6 +375,8 @@ def test_a_custom_credential_that_hangs_is_told_as_such(
     code, what, cure = HANGING[step]
     (tmp_path / f"hanging_{step}.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
+    release = threading.Event()
+    monkeypatch.setitem(sys.modules, "release", SimpleNamespace(event=release))
     block = {"credential": f"hanging_{step}:make", "deadline": 0.2}
     manager = AzureEntraIDManager.isolated(block, random=lambda: 0.0)
     said = []
@@ -382,5 +385,9 @@ def test_a_custom_credential_that_hangs_is_told_as_such(
             manager.identity().cache.refresh()
         said.append(str(caught.value))
         time.sleep(manager.status()[0].next_attempt or 0)  # a quarter of a second
+    release.set()
+    for thread in threading.enumerate():
+        if thread.name == "lightspeed-azure-token-azure":
+            thread.join(10)
     assert said[0] == f"No answer about a token for azure within 0.2 s: {what}. {cure}"
     assert said[2] == f"2 requests for a token for azure hang: {what}. {cure}"

@@ -285,6 +285,9 @@ def test_cache_recovers_from_flights_that_never_return() -> None:
     assert len(stage.calls) == 3
     stage.calls[2].answer(token("at last"))
     assert caller.result(5).secret.get_secret_value() == "at last"
+    for call in stage.calls[:2]:
+        call.answer(outage())
+    assert secret_of(stage.cache) == "at last"
 
 
 def test_source_that_hangs_for_a_day_holds_few_threads() -> None:
@@ -296,6 +299,8 @@ def test_source_that_hangs_for_a_day_holds_few_threads() -> None:
                 stage.cache.renew_if_due()
         stage.advance(60)
     assert 10 < len(stage.calls) < 65
+    for call in stage.calls:
+        call.answer(outage())
 
 
 def test_two_abandoned_flights_are_the_most() -> None:
@@ -314,6 +319,9 @@ def test_two_abandoned_flights_are_the_most() -> None:
     assert len(stage.calls) == 3
     stage.calls[2].answer(token("at last"))
     assert caller.result(5).secret.get_secret_value() == "at last"
+    for call in stage.calls[:2]:
+        call.answer(outage())
+    assert secret_of(stage.cache) == "at last"
     stage.calls[1].answer(outage())
 
 
