@@ -342,7 +342,7 @@ def test_a_rejection_can_be_pickled_and_its_challenge_parsed(each: Reason) -> No
     again = pickle.loads(pickle.dumps(rejected))  # noqa: S301 - our own
     assert (again.reason, again.status, again.headers) == (each, rejected.status, rejected.headers)
     if each is Reason.KEYS_UNAVAILABLE:
-        assert (rejected.status, rejected.headers) == (503, {"Retry-After": "3"})
+        assert (rejected.status, rejected.headers) == (503, {"Retry-After": "4"})
     elif each is Reason.FOREIGN:
         assert (rejected.status, rejected.headers) == (403, {})
     else:
