@@ -119,6 +119,9 @@ async def test_jwts(issuer: Issuer) -> None:
             metrics.watch(manager).watch_inbound(inbound.status)
             canary.texts["metrics"] = metrics.exposition()[0].decode()
             assert "lightspeed_azure_inbound_rejections_total" in canary.texts["metrics"]
+    for each in ("other-issuer", "other-audience", "other-alg"):  # for the operator alone
+        places = [where for where, text in canary.texts.items() if each in text]
+        assert places == ["the debug log"]
 
 
 async def test_api_keys(tmp_path: Path) -> None:
