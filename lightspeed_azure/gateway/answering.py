@@ -92,6 +92,7 @@ async def read_whole[T](reading: Awaitable[T], idle: float, request_id: str) -> 
     Raises:
         Failure: it broke off (502), or stands still (504).
     """
+    failure = Failure(502, "answer_interrupted", "The stack's answer broke off")
     try:
         async with asyncio.timeout(idle):
             return await reading
@@ -99,8 +100,8 @@ async def read_whole[T](reading: Awaitable[T], idle: float, request_id: str) -> 
         _logger.warning("An answer broke off: %s, request %s", type(error).__name__, request_id)
         if isinstance(error, TimeoutError):
             text = "The stack's answer stood still; proxy.idle_timeout is the limit"
-            raise Failure(504, "idle_timeout", text) from None
-        raise Failure(502, "answer_interrupted", "The stack's answer broke off") from None
+            failure = Failure(504, "idle_timeout", text)
+    raise failure  # without the error that it follows from, which may hold a part of the answer
 
 
 async def _joined(parts: AsyncIterator[bytes]) -> bytes:

@@ -120,22 +120,31 @@ async def without_credentials(
     is_success = answer.status < 300
     if not attached or (is_success and not answer.is_event_stream and not may_have_failed):
         return answer
-    headers = "\n".join(f"{name}: {value}" for name, value in answer.headers.items())
-    if attached.is_in_error(headers):
+    is_safe = await _is_safe(answer, attached, idle, request_id)
+    if is_safe is False:
         raise _withheld(request_id)
     if is_success and answer.is_event_stream:
-        if answer.encoding != "identity":
-            raise _withheld(request_id, is_read=False)
-        events = _checked(answer.parts, attached, request_id)
-        return Answer(answer.status, answer.headers, events, answer.close)
-    text = await read_whole(answer.text(), idle, request_id)
-    if text is None and not is_success:
+        if answer.encoding == "identity":
+            events = _checked(answer.parts, attached, request_id)
+            return Answer(answer.status, answer.headers, events, answer.close)
+        is_success = False  # it was asked for without compression
+    if is_safe is None and not is_success:
         raise _withheld(request_id, is_read=False)
-    if text is not None and (
-        attached.is_in_success(text.encode()) if is_success else attached.is_in_error(text)
-    ):
-        raise _withheld(request_id)
     return answer
+
+
+async def _is_safe(answer: Answer, attached: Attached, idle: float, request_id: str) -> bool | None:
+    """Return whether headers and body repeat no credential; None for a body that cannot be read."""
+    headers = "\n".join(f"{name}: {value}" for name, value in answer.headers.items())
+    if attached.is_in_error(headers):
+        return False
+    is_success = answer.status < 300
+    if is_success and answer.is_event_stream:
+        return None  # read while it is passed on
+    text = await read_whole(answer.text(), idle, request_id)
+    if text is None:
+        return None
+    return not (attached.is_in_success(text.encode()) if is_success else attached.is_in_error(text))
 
 
 async def _checked(
@@ -161,12 +170,15 @@ async def _checked(
             if clean:
                 yield clean
             if len(clean) < len(events):
+                del part, events, held  # an error must hold no frame that shows them
                 raise _withheld(request_id)
         if len(held) > EVENT_LIMIT:
+            del part, events, held
             raise _withheld(request_id, is_read=False)
+    if held and attached.is_in_success(held):
+        del part, held
+        raise _withheld(request_id)
     if held:
-        if attached.is_in_success(held):
-            raise _withheld(request_id)
         yield bytes(held)
 
 
