@@ -80,6 +80,7 @@ async def test_tools_are_not_called_twice(stream: object) -> None:
         answer = await http.post("/v1/responses", json={**asked, "stream": stream})
         assert answer.status_code == 401
         assert len(bodies) == 1
+    async with in_front_of(handle) as proxy, caller(proxy) as http:  # whose token is not a new one
         await http.post(CHAT, json=QUESTION)
     assert [json.loads(each)["model"] for each in bodies[1:]] == [QUESTION["model"]] * 2
 

@@ -40,7 +40,7 @@ HARMLESS = {"error": {"message": f"No deployment at {BASE_URL}", "code": "Deploy
 
 @asynccontextmanager
 async def asking(
-    handle: Handler, family: str = FAMILY.name, **config: Any
+    handle: Handler, family: Any = FAMILY.name, **config: Any
 ) -> AsyncIterator[httpx.AsyncClient]:
     """Yield a client of a proxy that attaches two tokens, two other keys and the stack's own key."""
     manager = AzureEntraIDManager.isolated(
@@ -366,6 +366,44 @@ async def test_a_stream_that_cannot_be_checked(monkeypatch: pytest.MonkeyPatch) 
         else:
             told = json.dumps({"error": UNREADABLE}).encode()
             assert received == BEGINNING + b"data: %s\n\n<cut>" % told
+
+
+async def test_pieces_of_an_event_count_for_idle_timeout() -> None:
+    """An event that takes longer than that to arrive, and never stands still, is not cut."""
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        await request.read()
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for _ in range(8):
+            await response.write(b"data: x\n")
+            await asyncio.sleep(0.1)
+        await response.write(b"\n")
+        return response
+
+    async with asking(handle, idle_timeout=0.5) as http:
+        assert await streamed(http, CHAT) == b"data: x\n" * 8 + b"\n"
+
+
+@pytest.mark.parametrize("sized", [True, False])
+async def test_a_stream_that_says_its_length(sized: bool) -> None:
+    """The error that takes an event's place may be longer than the event."""
+    event = EVENTS["an error"]
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        await request.read()
+        body = BEGINNING + event(credential(request)) + END
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        if sized:
+            response.content_length = len(body)
+        await response.prepare(request)
+        await response.write(body)
+        return response
+
+    withheld = b"data: %s\n\n<cut>" % json.dumps({"error": REPEATS}).encode()
+    async with asking(handle) as http:
+        assert await streamed(http, f"{CHAT}?azure_api_key") == BEGINNING + withheld
+        assert await streamed(http, f"{CHAT}?none") == BEGINNING + event("nothing") + END
 
 
 @pytest.mark.parametrize("padding", [0, 300_000])

@@ -6,6 +6,8 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from urllib.parse import unquote
 
+from multidict import CIMultiDict
+
 from lightspeed_azure.gateway.answer import Answer
 from lightspeed_azure.gateway.answering import read_whole
 from lightspeed_azure.gateway.failures import Failure
@@ -126,7 +128,9 @@ async def without_credentials(
     if is_success and answer.is_event_stream:
         if answer.encoding == "identity":
             events = _checked(answer.parts, attached, request_id)
-            return Answer(answer.status, answer.headers, events, answer.close)
+            headers = CIMultiDict(answer.headers)
+            headers.popall("Content-Length", None)  # an error may take an event's place
+            return Answer(answer.status, headers, events, answer.close)
         is_success = False  # it was asked for without compression
     if is_safe is None and not is_success:
         raise _withheld(request_id, is_read=False)
@@ -150,7 +154,7 @@ async def _is_safe(answer: Answer, attached: Attached, idle: float, request_id: 
 async def _checked(
     parts: AsyncIterator[bytes], attached: Attached, request_id: str
 ) -> AsyncIterator[bytes]:
-    """Yield whole events, until one repeats a credential.
+    """Yield whole events, or nothing while one is not whole, until one repeats a credential.
 
     Raises:
         Failure: an event repeats a credential, or is too large to be checked.
@@ -165,13 +169,11 @@ async def _checked(
             end = max((match.end() for match in _END_OF_EVENT.finditer(held, begin)), default=0)
             events = bytes(held[:end])
             del held[:end]
-        if events:
-            clean = _clean_beginning(events, attached)
-            if clean:
-                yield clean
-            if len(clean) < len(events):
-                del part, events, held  # an error must hold no frame that shows them
-                raise _withheld(request_id)
+        clean = _clean_beginning(events, attached)
+        yield clean  # also where it is empty: the stack is alive
+        if len(clean) < len(events):
+            del part, events, held  # an error must hold no frame that shows them
+            raise _withheld(request_id)
         if len(held) > EVENT_LIMIT:
             del part, events, held
             raise _withheld(request_id, is_read=False)
