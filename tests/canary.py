@@ -9,6 +9,21 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+TESTS = Path(__file__).parent
+
+
+def chain(error: BaseException) -> list[BaseException]:
+    """Return an error, its causes and contexts, and the members of groups."""
+    found: list[BaseException] = []
+    rest: list[BaseException | None] = [error]
+    while rest:
+        each = rest.pop()
+        if each is None or any(each is one for one in found):
+            continue
+        found.append(each)
+        rest += [each.__cause__, each.__context__, *getattr(each, "exceptions", ())]
+    return found
+
 
 class Canary:
     """Collects texts, and says whether a secret is in one of them."""
@@ -27,7 +42,15 @@ class Canary:
             self.texts[name] = f"{thing!r} {thing!s}"
 
     def read_error(self, name: str, error: BaseException) -> None:
-        """Add an error as logs and debuggers show it, with the locals of our own frames."""
+        """Add an error, and all that it follows from, as logs and debuggers show them.
+
+        The locals of every frame count, whichever package it belongs to: but those of the tests,
+        which know what is secret.
+        """
+        for number, each in enumerate(chain(error)):
+            self._read_one(f"{name} {number}" if number else name, each)
+
+    def _read_one(self, name: str, error: BaseException) -> None:
         self.read(**{name: error})
         self.texts[f"{name} args"] = repr((error.args, vars(error)))
         for part in ("request", "response"):
@@ -38,8 +61,8 @@ class Canary:
             self.texts[f"{name} pickled"] = repr(pickle.dumps(error))
         shown = traceback.TracebackException.from_exception(error, capture_locals=True)
         for frame in shown.stack:
-            if "lightspeed_azure" in frame.filename and "/tests/" not in frame.filename:
-                where = f"{Path(frame.filename).name}:{frame.lineno} {frame.name}"
+            if not Path(frame.filename).is_relative_to(TESTS):
+                where = f"{frame.filename}:{frame.lineno} {frame.name}"
                 self.texts[f"{name} {where}"] = repr(frame.locals)
 
     def check(self) -> None:

@@ -23,9 +23,13 @@ AUDIENCE = "llm-proxy"
 _CURVES = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521"}
 
 
-@cache
 def key(alg: str = "RS256", number: int = 0) -> Key:
     """Return the same private key for the same arguments; its kid names both."""
+    return _key(alg, number)
+
+
+@cache  # tells key() from key("RS256"), so both come with all arguments
+def _key(alg: str, number: int) -> Key:
     named: Any = {"kid": f"{alg}-{number}"}
     if alg in _CURVES:
         return ECKey.generate_key(_CURVES[alg], named)

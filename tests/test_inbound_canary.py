@@ -35,16 +35,25 @@ def _issuer() -> Iterator[Issuer]:
         yield issuer
 
 
-async def judge(inbound: Inbound, shown: Any, canary: Canary, name: str, metrics: Metrics) -> None:
-    """Let a caller try; add what the answer, a debugger and a pickle would show."""
+async def judge(
+    inbound: Inbound, shown: Any, canary: Canary, name: str, metrics: Metrics
+) -> str | None:
+    """Let a caller try; add what the answer, a debugger and a pickle would show.
+
+    Returns:
+        Why the caller was rejected; None for one who was let in.
+    """
+    reason = None
     try:
         await inbound.admit(shown)
     except Rejected as rejected:
+        reason = str(rejected.reason)
         metrics.rejected(rejected.reason)
         canary.read_error(name, rejected)
         canary.read(**{f"{name} headers": rejected.headers, f"{name} message": rejected.message})
         canary.texts[f"{name} pickled"] = repr(pickle.dumps(rejected))
     canary.read(**{f"{name} status": inbound.status(), f"{name} fields": vars(inbound)})
+    return reason
 
 
 def watch(canary: Canary, token: str) -> None:
@@ -58,33 +67,43 @@ def watch(canary: Canary, token: str) -> None:
 
 async def test_jwts(issuer: Issuer) -> None:
     """Good ones, bad ones of every kind, while keys rotate and while the issuer is down."""
-    tokens = {
-        "good": sign(claims(sub="cAn4ry-subject")),
-        "expired": sign(claims(exp=1)),
-        "audience": sign(claims(aud="cAn4ry-audience")),
-        "issuer": sign(claims(iss="https://cAn4ry-issuer.test")),
-        "kid": sign(claims(), header={"kid": "cAn4ry-kid"}),
-        "alg": sign(claims(), header={"alg": "cAn4ry-alg"}),
-        "crit": sign(claims(), header={"crit": ["cAn4ry-crit"]}),
-        "signature": sign(claims(), by=key("RS256", 1), header={"kid": "RS256-0"}),
-        "scope": sign(claims(sub="cAn4ry-other")),
-        "malformed": "cAn4ry-malformed-token",
-        "text": sign(b"cAn4ry-payload"),
+    good = sign(claims(sub="cAn4ry-subject", roles="user"))
+    head, body, signature = good.split(".")
+    tokens: dict[str, tuple[str, str | None]] = {
+        "good": (good, None),
+        "without the role": (sign(claims(sub="cAn4ry-other")), None),
+        "expired": (sign(claims(exp=1, sub="cAn4ry-expired")), "expired"),
+        "audience": (sign(claims(aud="other-audience", sub="cAn4ry")), "audience"),
+        "issuer": (sign(claims(iss="https://other-issuer.test", sub="cAn4ry")), "issuer"),
+        "kid": (sign(claims(), header={"kid": "cAn4ry-kid"}), "unknown_key"),
+        "alg": (sign(claims(sub="cAn4ry"), header={"alg": "other-alg"}), "algorithm"),
+        "crit": (sign(claims(), header={"crit": ["cAn4ry-crit"]}), "critical_header"),
+        "key": (sign(claims(), by=key("RS256", 1), header={"kid": "RS256-0"}), "signature"),
+        "malformed": ("cAn4ry-malformed-token", "malformed"),
+        "text": (sign(b"cAn4ry-payload"), "malformed"),
+        "no Base64": (f"{head}.cAn4ry-claims.{signature}", "malformed"),  # 13 characters
+        "no signature": (f"{head}.{body}.cAn4ry-signed", "malformed"),
+        "number": (sign(b'{"cAn4ry": %s}' % (b"9" * 5000)), "malformed"),
+        "deep": (sign(b'{"cAn4ry": %s' % (b"[" * 20000)), "malformed"),
     }
     metrics, clock = Metrics(), clock_now()
     with watching() as canary:
         canary.watch(marker="cAn4ry")
-        config = jwt_config(issuer, required_claims={"sub": ["cAn4ry-subject".lower()]})
-        for rules in (jwt_config(issuer), config):
-            async with started(rules, clock, Pause()) as inbound:
-                for name, token in tokens.items():
+        for required in ({}, {"roles": ["user"]}):
+            config = jwt_config(issuer, required_claims=required)
+            async with started(config, clock, Pause()) as inbound:
+                for name, (token, expected) in tokens.items():
                     watch(canary, token)
-                    await judge(inbound, bearing(token), canary, name, metrics)
-                    await judge(
-                        inbound, headers(f"Basic {token}"), canary, f"basic {name}", metrics
-                    )
-                    twice = headers(f"Bearer {token}", f"Bearer {token}")
-                    await judge(inbound, twice, canary, f"twice {name}", metrics)
+                    if required and name == "without the role":
+                        expected = "claim"  # noqa: PLW2901 - the only one that differs
+                    found = await judge(inbound, bearing(token), canary, name, metrics)
+                    assert found == expected, name
+                    shown = headers(f"Basic {token}")
+                    found = await judge(inbound, shown, canary, f"basic {name}", metrics)
+                    assert found == "scheme"
+                    shown = headers(f"Bearer {token}", f"Bearer {token}")
+                    found = await judge(inbound, shown, canary, f"twice {name}", metrics)
+                    assert found == "several"
                 canary.read(inbound=inbound)
                 try:
                     canary.texts["pickled"] = repr(pickle.dumps(inbound))
@@ -92,13 +111,17 @@ async def test_jwts(issuer: Issuer) -> None:
                     canary.read_error("pickling", error)
         issuer.fault(Fault.status(503))
         async with started(jwt_config(issuer), clock, Pause()) as inbound:
-            await judge(inbound, bearing(tokens["good"]), canary, "no keys", metrics)
+            found = await judge(inbound, bearing(good), canary, "no keys", metrics)
+            assert found == "keys_unavailable"
             manager = watched(FakeClock(), Source(), "azure")
             status = Status(manager, inbound=inbound.status)
             canary.texts["status"] = json.dumps(status.as_json())
             metrics.watch(manager).watch_inbound(inbound.status)
             canary.texts["metrics"] = metrics.exposition()[0].decode()
             assert "lightspeed_azure_inbound_rejections_total" in canary.texts["metrics"]
+    for each in ("other-issuer", "other-audience", "other-alg"):  # for the operator alone
+        places = [where for where, text in canary.texts.items() if each in text]
+        assert places == ["the debug log"]
 
 
 async def test_api_keys(tmp_path: Path) -> None:
@@ -115,8 +138,10 @@ async def test_api_keys(tmp_path: Path) -> None:
             _write(file, content)
             clock.mono_now += 1
             for number, shown in enumerate([KEYS[0], "n0b0dys-key-of-16", "cAn4ry"]):
-                await judge(inbound, bearing(shown), canary, f"{number} {len(content)}", metrics)
-                await judge(inbound, headers(api_key=shown), canary, f"api {number}", metrics)
+                expected = "api_key" if number else None  # the first one stays known
+                for kind, given in (("bearer", bearing(shown)), ("api", headers(api_key=shown))):
+                    name = f"{kind} {number} {len(content)}"
+                    assert await judge(inbound, given, canary, name, metrics) == expected
         canary.read(inbound=inbound, config=config, dump=config.model_dump())
         for content in (f"{KEYS[0]} {KEYS[1]}", "cAn4ry"):
             _write(file, content)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from inbound_support import clock_now, jwt_config, rejection
+from inbound_support import jwt_config, rejection
 from issuer import claims, headers, key, serving, sign
 
 from lightspeed_azure.config.inbound import InboundConfiguration
@@ -31,6 +31,8 @@ VALUES = JSON | st.sampled_from(["RS256", "none", "HS256", "RS256-0", "JWT", [],
 MEMBERS = st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=5)
 type Judges = tuple[asyncio.Runner, Inbound, Inbound]
 
+API_KEY = "cAn4ry-key-number-one"
+
 CHARACTERS = st.text(st.characters(min_codepoint=1, max_codepoint=0x24F) | st.just("\udc80"))
 
 
@@ -38,13 +40,11 @@ CHARACTERS = st.text(st.characters(min_codepoint=1, max_codepoint=0x24F) | st.ju
 def _judges(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Judges]:
     """Return a judge of JWTs and one of API keys, on an event loop of their own."""
     keys: Path = tmp_path_factory.mktemp("keys") / "api_keys"
-    keys.write_text("cAn4ry-key-number-one\n")
+    keys.write_text(f"{API_KEY}\n")
     with serving() as issuer, asyncio.Runner() as runner:
         issuer.publish([key(), key("ES256")])
-        jwt = make_inbound(jwt_config(issuer), clock=clock_now())
-        api = make_inbound(
-            InboundConfiguration(kind="api_keys", api_keys_file=keys), clock=clock_now()
-        )
+        jwt = make_inbound(jwt_config(issuer))
+        api = make_inbound(InboundConfiguration(kind="api_keys", api_keys_file=keys))
         runner.run(jwt.start())
         runner.run(api.start())
         yield runner, jwt, api
@@ -72,6 +72,13 @@ def judged(judges: Judges, *values: str, api_key: str | None = None) -> set[bool
     return let_in
 
 
+def test_good_callers_are_let_in(judges: Judges) -> None:
+    """Otherwise the tests below would prove nothing."""
+    assert judged(judges, f"Bearer {sign(claims())}") == {True}
+    assert judged(judges, f"Bearer {sign(claims(), alg='ES256')}") == {True}
+    assert judged(judges, api_key=API_KEY) == {True}
+
+
 @RUNS
 @given(values=st.lists(CHARACTERS, max_size=3), api_key=st.none() | CHARACTERS)
 def test_no_header_breaks_it(judges: Judges, values: list[str], api_key: str | None) -> None:
@@ -90,13 +97,17 @@ def test_no_token_of_any_bytes_breaks_it(judges: Judges, parts: list[bytes]) -> 
 
 @RUNS
 @given(header=MEMBERS, body=MEMBERS)
+@example(header={}, body={})
+@example(header={"typ": "JWT"}, body={"scope": "x", "aud": ["llm-proxy", 1]})
 def test_no_signed_token_breaks_it(
     judges: Judges, header: dict[str, object], body: dict[str, object]
 ) -> None:
     """Any members, signed with a good key: who is let in has a good header and good claims."""
     usual = claims()
     token = sign({**usual, **body}, header=header)
-    if judged(judges, f"Bearer {token}"):
+    let_in = judged(judges, f"Bearer {token}")
+    assert let_in or header or body, "the usual token is good"
+    if let_in:
         assert header.get("alg", "RS256") == "RS256"
         assert "crit" not in header
         assert body.get("iss", usual["iss"]) == usual["iss"]
@@ -105,6 +116,7 @@ def test_no_signed_token_breaks_it(
 
 @RUNS
 @given(position=st.integers(0, 2000), character=st.sampled_from("AZaz09-_.=+/ \t,\u00e9"))
+@example(position=0, character="e")
 def test_no_changed_letter_of_a_token_goes_unseen(
     judges: Judges, position: int, character: str
 ) -> None:
@@ -112,7 +124,9 @@ def test_no_changed_letter_of_a_token_goes_unseen(
     token = sign({**claims(), "iat": 1, "nbf": 1, "exp": 4102444800})
     position %= len(token)
     spoilt = f"{token[:position]}{character}{token[position + 1 :]}"
-    if judged(judges, f"Bearer {spoilt}"):
+    let_in = judged(judges, f"Bearer {spoilt}")
+    assert let_in or spoilt != token, "the token itself is good"
+    if let_in:
         assert _meaning(spoilt) == _meaning(token)
 
 

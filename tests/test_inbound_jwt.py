@@ -194,6 +194,51 @@ async def test_what_breaks_a_rule_is_not_let_in(inbound: Inbound, case: str) -> 
     assert await reason(inbound, bearing(token)) == expected, "the second time is like the first"
 
 
+MISMATCHES: dict[str, tuple[Callable[[], str], str]] = {
+    "iss": (
+        lambda: sign(claims(iss="https://sso.example.test/realms/main/")),
+        (
+            "its iss is 'https://sso.example.test/realms/main/', but proxy.inbound.issuer is "
+            "'https://sso.example.test/realms/main'"
+        ),
+    ),
+    "aud": (
+        lambda: sign(claims(aud=["account", 1])),
+        "its aud is 'account', but proxy.inbound.audience is 'llm-proxy'",
+    ),
+    "alg": (
+        lambda: sign(claims(), alg="PS256"),
+        "its alg is 'PS256', but proxy.inbound.algorithms is 'RS256, ES256'",
+    ),
+    "a text with line breaks": (
+        lambda: sign(claims(iss="x\n\u2028ERROR forged" + "y" * 1000)),
+        (
+            f"its iss is 'x\\n\\u2028ERROR forged{'y' * 185}', but proxy.inbound.issuer is "
+            "'https://sso.example.test/realms/main'"
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MISMATCHES)
+async def test_the_operator_sees_what_a_token_has_and_the_caller_does_not(
+    inbound: Inbound, clock: FakeClock, case: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line a minute says what is seen and what is expected; the answer repeats neither."""
+    make, expected = MISMATCHES[case]
+    token = make()
+    for _ in range(3):
+        rejected = await rejection(inbound, bearing(token))
+        assert rejected is not None
+        for text in (expected.split("'")[1], "sso.example", "llm-proxy", "RS256"):
+            assert text not in f"{rejected!r} {rejected.message} {rejected.headers}"
+    line = f"A caller's token was rejected: {expected}"
+    assert [each.getMessage() for each in caplog.records] == [line]
+    clock.mono_now += 60
+    await rejection(inbound, bearing(token))
+    assert [each.getMessage() for each in caplog.records] == [line] * 2
+
+
 PRESENTED: dict[str, tuple[tuple[str, ...], str, str]] = {
     "nothing": ((), "missing", ""),
     "an empty header": (("",), "missing", ""),
@@ -342,7 +387,7 @@ def test_a_rejection_can_be_pickled_and_its_challenge_parsed(each: Reason) -> No
     again = pickle.loads(pickle.dumps(rejected))  # noqa: S301 - our own
     assert (again.reason, again.status, again.headers) == (each, rejected.status, rejected.headers)
     if each is Reason.KEYS_UNAVAILABLE:
-        assert (rejected.status, rejected.headers) == (503, {"Retry-After": "3"})
+        assert (rejected.status, rejected.headers) == (503, {"Retry-After": "4"})
     elif each is Reason.FOREIGN:
         assert (rejected.status, rejected.headers) == (403, {})
     else:

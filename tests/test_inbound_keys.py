@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 from inbound_support import Pause, clock_now, jwt_config, reason, rejection, started
 from issuer import Issuer, bearing, claims, key, serving, sign
+from joserfc.jws import JWSRegistry
+from joserfc.util import urlsafe_b64decode
 
 from lightspeed_azure.emulators.certificates import CertificateAuthority
 from lightspeed_azure.emulators.faults import Fault
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.gateway.inbound import make_inbound
+from lightspeed_azure.gateway.inbound.signatures import VerificationKey
 
 OLD, NEW = key("RS256"), key("RS256", 1)
 
@@ -181,6 +184,25 @@ async def test_of_a_mixed_set_the_good_keys_are_taken(issuer: Issuer) -> None:
         assert await reason(inbound, bearing(sign(claims()))) is None
 
 
+async def test_a_symmetric_key_verifies_nothing(issuer: Issuer) -> None:
+    """Whoever can verify with it can sign, so neither its type nor its algorithm is accepted."""
+    secret = key("HS256")
+    issuer.document = {"keys": [secret.as_dict(private=True), OLD.as_dict(private=False)]}
+    token = sign(claims(), alg="HS256", by=secret)
+    async with started(jwt_config(issuer)) as inbound:
+        assert inbound.status().keys == 1
+        assert await reason(inbound, bearing(token)) == "algorithm"
+        renamed = sign(claims(), alg="HS256", by=secret, header={"alg": "RS256"})
+        assert await reason(inbound, bearing(renamed)) == "unknown_key"
+        assert await reason(inbound, bearing(sign(claims()))) is None
+    symmetric = VerificationKey("x", None, "x", secret)
+    signed, _, signature = token.rpartition(".")
+    good = JWSRegistry.algorithms["HS256"]
+    assert good.verify(signed.encode(), urlsafe_b64decode(signature.encode()), secret)
+    assert not symmetric.fits("HS256")
+    assert not symmetric.verifies("HS256", signed.encode(), urlsafe_b64decode(signature.encode()))
+
+
 async def test_a_key_is_used_only_for_what_it_says(issuer: Issuer) -> None:
     """A key for PS256 verifies no RS256."""
     issuer.document = {"keys": [{**OLD.as_dict(private=False), "alg": "PS256"}]}
@@ -336,13 +358,31 @@ async def test_a_rotated_authority_is_trusted_at_the_next_fetch(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("path", "said"),
-    [("/redirect", "redirects elsewhere"), ("/nowhere", "answers 404")],
+    [
+        ("/redirect", "redirects elsewhere; give the address that it leads to"),
+        ("/nowhere", "answers 404; check the address"),
+    ],
 )
 async def test_a_wrong_address_is_told_with_its_cure(issuer: Issuer, path: str, said: str) -> None:
     """A redirect is not followed: keys come from where the operator says."""
     async with started(jwt_config(issuer, jwks_uri=issuer.url + path)) as inbound:
-        assert said in inbound.status().last_error
+        assert inbound.status().last_error == f"{issuer.url}{path} {said}"
         assert "/jwks" not in issuer.asked
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("discovered", [False, True])
+async def test_keys_that_only_some_may_read(issuer: Issuer, status: int, discovered: bool) -> None:
+    """A Kubernetes API server answers so; the ClusterRole that allows it is named."""
+    issuer.fault(Fault.status(status))
+    more: dict[str, Any] = {"issuer": [issuer.url], "jwks_uri": None} if discovered else {}
+    path = "/.well-known/openid-configuration" if discovered else "/jwks"
+    async with started(jwt_config(issuer, **more)) as inbound:
+        assert inbound.status().last_error == (
+            f"{issuer.url}{path} answers {status}, so it cannot be read anonymously; allow that, in "
+            "Kubernetes by binding the ClusterRole system:service-account-issuer-discovery to the "
+            "group system:unauthenticated"
+        )
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr, ValidationError
 
 from lightspeed_azure.errors import ProviderDataError
 from lightspeed_azure.provider_data import (
@@ -15,6 +15,7 @@ from lightspeed_azure.provider_data import (
     merge,
     parse,
     parse_defaults,
+    provider_keys,
     split,
     strip,
 )
@@ -70,6 +71,23 @@ def test_any_letter_case_is_provider_data(name: str) -> None:
     assert split(headers) == ({"Accept": "x"}, ["{}"])
     strip(headers)
     assert headers == {"Accept": "x"}
+
+
+def test_what_a_stack_logs_of_provider_data_is_no_token() -> None:
+    """Stacks log pydantic's error of a provider that misses its field: begin and end of the data."""
+
+    class Validator(BaseModel):
+        tavily_search_api_key: str
+
+    token = "eyJ0eXAiOiJKV1QiLCJhbGciOiJSUzI1NiJ9." + "payload" * 100 + ".and-the-signature"
+    azure = azure_provider_data(SecretStr(token), "https://x/v1")
+    keys = provider_keys({"azure": SecretStr(token), "azure-2": SecretStr(token)})
+    for data in (azure, merge((keys, azure)), merge((keys, {"mcp_headers": {"a": "b"}}, azure))):
+        with pytest.raises(ValidationError) as caught:
+            Validator(**parse(encode(data)))
+        assert "input_value={'" in str(caught.value), "it does show a part"
+        assert token[:10] not in str(caught.value)
+        assert token[-6:] not in str(caught.value)
 
 
 def test_json_is_the_whole_encoding() -> None:

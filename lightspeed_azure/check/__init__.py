@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from lightspeed_azure.check.authority import of_authority
+from lightspeed_azure.check.callers import of_callers
 from lightspeed_azure.check.configuration import (
     CONFIGURATION,
     endpoints_known,
@@ -105,6 +106,9 @@ def _remote(
     yield from about_stack
     if service:
         yield from of_fields(service, credentials)
+    if config.proxy is not None:
+        with working("Asking the issuer of the callers' tokens"):
+            yield from list(of_callers(config.proxy))
     if stack is None:
         yield ill(STACK, "is not configured", "Add a llama_stack block with its url")
     elif stack.use_as_library_client:

@@ -1,10 +1,14 @@
 """An answer of the stack, and what it says before it is passed on."""
 
+import re
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Protocol
 
 ERROR_LIMIT = 256 * 1024
-"""Bytes of an error that are read to find out what it says."""
+"""Bytes of an error, decompressed, that are read to find out what it says."""
+
+_CHARSET = re.compile(r";\s*charset\s*=\s*\"?([^\s\";]+)", re.IGNORECASE)
 
 
 class Stream(Protocol):
@@ -65,7 +69,12 @@ class Answer:
     @property
     def is_event_stream(self) -> bool:
         """Whether it is a stream of server-sent events."""
-        return self.headers.get("Content-Type", "").startswith("text/event-stream")
+        return self.headers.get("Content-Type", "").lower().startswith("text/event-stream")
+
+    @property
+    def encoding(self) -> str:
+        """How the body is compressed: the value of `Content-Encoding`, or `identity`."""
+        return self.headers.get("Content-Encoding", "").strip().lower() or "identity"
 
     def at_once(self) -> bytes | None:
         """Return the body where all of it has come with the headers; None otherwise."""
@@ -75,8 +84,12 @@ class Answer:
         self._stream = None
         return stream.read_nowait() if self.length else b""
 
-    async def text(self) -> str:
-        """Return the body as text, and keep it to be passed on; "" where it is too long."""
+    async def text(self) -> str | None:
+        """Return the body as text, and keep the body to be passed on.
+
+        Returns:
+            The text; None if it is too long, or not encoded in a way that can be read.
+        """
         self._stream = None
         read: list[bytes] = []
         size = 0
@@ -85,9 +98,32 @@ class Answer:
             size += len(part)
             if size > ERROR_LIMIT:
                 self.parts = _chained(read, self.parts)
-                return ""
+                return None
         self.parts = _chained(read, None)
-        return b"".join(read).decode(errors="replace")
+        charset = _CHARSET.search(self.headers.get("Content-Type", ""))
+        try:
+            body = _decompressed(b"".join(read), self.encoding)
+            return body.decode(charset[1] if charset else "utf-8", errors="replace")
+        except (zlib.error, LookupError, ValueError):
+            return None
+
+
+def _decompressed(body: bytes, encoding: str) -> bytes:
+    """Return a body as it was before it was compressed.
+
+    Raises:
+        LookupError: the encoding is not known, or the body is too long.
+        zlib.error: the body is not compressed in this way.
+    """
+    if encoding == "identity" or not body:
+        return body
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        raise LookupError(encoding)
+    decompressor = zlib.decompressobj(wbits=47)  # gzip or zlib, whichever the body begins with
+    found = decompressor.decompress(body, ERROR_LIMIT)
+    if not decompressor.eof or decompressor.unused_data:
+        raise LookupError("longer than ERROR_LIMIT, or not whole")
+    return found
 
 
 async def _chained(

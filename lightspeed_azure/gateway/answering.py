@@ -22,8 +22,6 @@ AT_ONCE = 64 * 1024
 CLOSE_LIMIT = 5.0
 """Seconds that a caller may take to read the rest when an answer broke off."""
 
-_BREAKS_OFF = b'data: {"error": {"message": "The stack\'s answer broke off", "type": "server_error", "param": null, "code": "stream_interrupted"}}\n\n'
-
 
 class Answering:
     """Passes answers on.
@@ -72,9 +70,14 @@ class Answering:
         except ConnectionResetError:
             raise  # the caller has left
         except Exception as error:  # noqa: BLE001 - whatever it was, the caller must see that it is not whole
-            _logger.warning("An answer broke off: %s, request %s", type(error).__name__, request_id)
-            await _break_off(request, response, answer, last)
-            raise ConnectionResetError("The stack's answer broke off") from None
+            if isinstance(error, Failure):
+                failure = error
+            else:
+                name = type(error).__name__
+                _logger.warning("An answer broke off: %s, request %s", name, request_id)
+                failure = Failure(502, "stream_interrupted", "The stack's answer broke off")
+            await _break_off(request, response, answer, last, failure)
+            raise ConnectionResetError(failure.message) from None
         return response
 
 
@@ -89,6 +92,7 @@ async def read_whole[T](reading: Awaitable[T], idle: float, request_id: str) -> 
     Raises:
         Failure: it broke off (502), or stands still (504).
     """
+    failure = Failure(502, "answer_interrupted", "The stack's answer broke off")
     try:
         async with asyncio.timeout(idle):
             return await reading
@@ -96,8 +100,8 @@ async def read_whole[T](reading: Awaitable[T], idle: float, request_id: str) -> 
         _logger.warning("An answer broke off: %s, request %s", type(error).__name__, request_id)
         if isinstance(error, TimeoutError):
             text = "The stack's answer stood still; proxy.idle_timeout is the limit"
-            raise Failure(504, "idle_timeout", text) from None
-        raise Failure(502, "answer_interrupted", "The stack's answer broke off") from None
+            failure = Failure(504, "idle_timeout", text)
+    raise failure  # without the error that it follows from, which may hold a part of the answer
 
 
 async def _joined(parts: AsyncIterator[bytes]) -> bytes:
@@ -105,13 +109,17 @@ async def _joined(parts: AsyncIterator[bytes]) -> bytes:
 
 
 async def _break_off(
-    request: web.BaseRequest, response: web.StreamResponse, answer: Answer, last: bytes
+    request: web.BaseRequest,
+    response: web.StreamResponse,
+    answer: Answer,
+    last: bytes,
+    failure: Failure,
 ) -> None:
     """End an answer so that the caller sees that it is not whole."""
     if answer.is_event_stream and last.endswith((b"\n\n", b"\r\n\r\n")):
         with contextlib.suppress(TimeoutError, ConnectionError):
             async with asyncio.timeout(1):
-                await response.write(_BREAKS_OFF)
+                await response.write(b"data: " + failure.body() + b"\n\n")
     if request.transport is not None:  # one that does not read would keep it open
         asyncio.get_running_loop().call_later(CLOSE_LIMIT, request.transport.abort)
     request.protocol.force_close()

@@ -25,6 +25,7 @@ from lightspeed_azure.gateway.routes import Route
 from lightspeed_azure.gateway.tracing import Tracing
 from lightspeed_azure.gateway.upstream import Upstream
 from lightspeed_azure.gateway.waiting import Timed
+from lightspeed_azure.gateway.withholding import Attached, without_credentials
 from lightspeed_azure.manager import AzureEntraIDManager
 from lightspeed_azure.metrics import Tracked
 from lightspeed_azure.provider_data import encode, merge, parse
@@ -87,11 +88,19 @@ class Forwarding:
         if self._upstream.authorization:
             headers["Authorization"] = self._upstream.authorization
         own = self._let_through(provider_data)
+        attached = Attached(self._upstream.authorization, own)
         if route.is_inference:
-            answer = await self._infer(request, route, headers, own, tracked)
+            answer = await self._infer(request, route, headers, attached, tracked)
         else:
             answer = await self._pass(request, route, headers, own, tracked)
         try:
+            answer = await without_credentials(
+                answer,
+                attached,
+                self._config.idle_timeout,
+                request_id,
+                may_have_failed=route.name == "/v1/responses",
+            )
             return await self._answering(request, answer, request_id, tracked)
         finally:
             await answer.close()
@@ -106,7 +115,7 @@ class Forwarding:
         request: web.BaseRequest,
         route: Route,
         headers: Headers,
-        own: list[str],
+        attached: Attached,
         tracked: Tracked,
     ) -> Answer:
         """Send an inference request: its body is read, and it is sent twice where that helps."""
@@ -126,7 +135,7 @@ class Forwarding:
             route.path,
             data,
             default_data={},
-            call_data=own,
+            call_data=attached.callers,
             stream=data["stream"],
         )
 
@@ -134,6 +143,7 @@ class Forwarding:
             value = await Timed(call.header(), tracked.waited_for_token)
             if value is not None:
                 headers[self._header] = value
+                attached.attach(value)
             with tracked.elsewhere():
                 answer = await self._send(request, route, headers, body)
                 return await unless_refused(answer, headers, config.idle_timeout)

@@ -21,6 +21,7 @@ from lightspeed_azure.gateway.answer import Answer, StackAnswerError
 from lightspeed_azure.gateway.deadline import Deadline
 from lightspeed_azure.gateway.failures import Failure
 from lightspeed_azure.gateway.status import StackState
+from lightspeed_azure.provider_data import HeaderValue
 
 _logger = logging.getLogger(__name__)
 
@@ -108,7 +109,7 @@ class Upstream:
     @property
     def authorization(self) -> str | None:
         """What the stack's own authentication wants to see."""
-        return None if self._key is None else f"Bearer {self._key.get_secret_value()}"
+        return None if self._key is None else HeaderValue(f"Bearer {self._key.get_secret_value()}")
 
     def state(self) -> StackState:
         """Return whether it answered last."""
@@ -180,6 +181,7 @@ class Upstream:
             headers = CIMultiDict(headers)
             headers["Content-Length"] = str(len(body))
             body = _pieces(body)
+        failure: Failure | None = None  # raised below: the library's error may hold headers
         try:
             with self._first_byte() as block:
                 if body is not None and not isinstance(body, bytes):
@@ -196,12 +198,13 @@ class Upstream:
         except TimeoutError as error:
             failure = _late(error)
             self._state = StackState(reachable=False, message=failure.message)
-            raise failure from None
         except aiohttp.ClientError as error:
             text = _WHY.get(type(error), _NO_ANSWER)
             self._state = StackState(reachable=False, message=text)
             _logger.warning("The stack gave no answer: %s", type(error).__name__)
-            raise Failure(502, "stack_unreachable", text, {"Retry-After": "5"}) from None
+            failure = Failure(502, "stack_unreachable", text, {"Retry-After": "5"})
+        if failure is not None:
+            raise failure
 
         self._state = _ANSWERS
         if response.status >= 400:

@@ -52,7 +52,7 @@ class BearerJwt:
         clock: Clock = SYSTEM_CLOCK,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._rules = ClaimRules(config)
+        self._rules = ClaimRules(config, clock=clock)
         self._clock = clock
         self._fetcher = Fetcher(config.ca_bundle, allow_insecure=config.allow_insecure)
         self._verified: OrderedDict[bytes, _Verified] = OrderedDict()
@@ -152,7 +152,7 @@ class BearerJwt:
         try:
             return verification_keys(document)
         except ValueError as error:
-            raise FetchError(f"{uri} {error}") from None
+            raise FetchError(f"{uri} {error}; check the address") from None
 
     async def _discovered(self, issuer: str) -> tuple[VerificationKey, ...]:
         """Return the keys where the issuer's own document says (OpenID Connect Discovery 1.0, 4)."""

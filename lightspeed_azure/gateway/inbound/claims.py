@@ -1,11 +1,18 @@
 """What a token must claim to be let in (RFC 7519, section 4.1; RFC 9068)."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lightspeed_azure.config.inbound import InboundConfiguration
 from lightspeed_azure.gateway.inbound.rejected import Reason, Rejected
+from lightspeed_azure.token_cache.clock import SYSTEM_CLOCK, Clock
+
+_logger = logging.getLogger("lightspeed_azure.inbound")
+
+LOG_PAUSE = 60.0
+"""Seconds between two log lines about the same claim: callers decide how often it is wrong."""
 
 _TYPES = frozenset({"jwt", "application/jwt", "at+jwt", "application/at+jwt"})
 """Of `typ`, where there is one: no logout token, no DPoP proof (RFC 8725, section 3.11)."""
@@ -24,9 +31,12 @@ class ClaimRules:
 
     Args:
         config: the rules.
+        clock: gives the time.
     """
 
-    def __init__(self, config: InboundConfiguration) -> None:
+    def __init__(self, config: InboundConfiguration, *, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._clock = clock
+        self._next_log: dict[str, float] = {}
         self._config = config
         self._algorithms = frozenset(config.algorithms)
         self._issuers = frozenset(config.issuer)
@@ -41,6 +51,7 @@ class ClaimRules:
         """
         alg = header.get("alg")
         if not isinstance(alg, str) or alg not in self._algorithms:
+            self._log("alg", _texts(alg), "algorithms", self._config.algorithms)
             raise Rejected(Reason.ALGORITHM, "Signed with an algorithm that is not accepted")
         # No extension is understood here, so none may be critical (RFC 7515, section 4.1.11).
         if "crit" in header or "b64" in header:
@@ -60,6 +71,7 @@ class ClaimRules:
         if not isinstance(issuer, str):
             raise Rejected(Reason.MISSING_CLAIM, "The token has no claim iss")
         if issuer not in self._issuers:
+            self._log("iss", [issuer], "issuer", self._config.issuer)
             raise Rejected(Reason.ISSUER, "The token is from another issuer")
         return issuer
 
@@ -83,6 +95,7 @@ class ClaimRules:
         if audience is None:
             raise Rejected(Reason.MISSING_CLAIM, "The token has no claim aud")
         if self._audience.isdisjoint(_texts(audience)):
+            self._log("aud", _texts(audience), "audience", self._config.audience)
             raise Rejected(Reason.AUDIENCE, "The token is meant for another audience")
         return validity
 
@@ -105,6 +118,23 @@ class ClaimRules:
         for name, values in self._config.required_claims.items():
             if set(values).isdisjoint(_texts(_at(claims, name))):
                 raise Rejected(Reason.CLAIM, "The token lacks a claim that is required here")
+
+    def _log(self, claim: str, seen: Sequence[str], key: str, expected: Sequence[str]) -> None:
+        """Tell the operator, and never the caller, what a rejected token has and what it should have.
+
+        The token is not verified: whatever it has is shown short and escaped.
+        """
+        now = self._clock.monotonic()
+        if now < self._next_log.get(claim, now):
+            return
+        self._next_log[claim] = now + LOG_PAUSE
+        _logger.warning(
+            "A caller's token was rejected: its %s is %s, but proxy.inbound.%s is %s",
+            claim,
+            ascii(", ".join(seen)[:200]),
+            key,
+            ascii(", ".join(expected)),
+        )
 
 
 def _moment(claims: Mapping[str, Any], name: str) -> float | None:

@@ -48,7 +48,9 @@ class Fetcher:
         except FileNotFoundError:
             raise FetchError("there is no such file; correct the path, or create it") from None
         except OSError:  # ssl.SSLError is one
-            raise FetchError("holds no certificate in PEM, or cannot be read") from None
+            raise FetchError(
+                "holds no certificate in PEM, or cannot be read; name the file with the issuer's authority"
+            ) from None
 
     async def json(self, url: str) -> Mapping[str, Any]:
         """Return the JSON object at a URL.
@@ -57,7 +59,7 @@ class Fetcher:
             FetchError: there is none.
         """
         if not url.startswith(("http://", "https://")):
-            raise FetchError(f"{url[:200]!r} is no URL of http or https")
+            raise FetchError(f"{url[:200]!r} is no URL of http or https; give jwks_uri")
         if is_plain(url) and not self._allow_insecure:
             raise FetchError(
                 f"{url} is plain HTTP on another machine, and who exchanges keys can make tokens; "
@@ -68,13 +70,15 @@ class Fetcher:
                 body = await self._get(url)
             document = json.loads(body)
         except TimeoutError:
-            raise FetchError(f"{url} did not answer within {_TIMEOUT:g} s") from None
+            raise FetchError(
+                f"{url} did not answer within {_TIMEOUT:g} s; check firewalls and proxies"
+            ) from None
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             raise FetchError(_transport_fault(url, error)) from None
         except (ValueError, RecursionError):
-            raise FetchError(f"{url} answers with something else than JSON") from None
+            raise FetchError(f"{url} answers with no JSON; check the address") from None
         if not isinstance(document, dict):
-            raise FetchError(f"{url} answers with something else than a JSON object")
+            raise FetchError(f"{url} answers with no JSON object; check the address")
         return document
 
     async def _get(self, url: str) -> bytes:
@@ -86,13 +90,19 @@ class Fetcher:
         ):
             if response.is_redirect:
                 raise FetchError(f"{url} redirects elsewhere; give the address that it leads to")
+            if response.status_code in (401, 403):
+                raise FetchError(
+                    f"{url} answers {response.status_code}, so it cannot be read anonymously; allow "
+                    "that, in Kubernetes by binding the ClusterRole "
+                    "system:service-account-issuer-discovery to the group system:unauthenticated"
+                )
             if response.status_code != 200:
-                raise FetchError(f"{url} answers {response.status_code}; is the address right?")
+                raise FetchError(f"{url} answers {response.status_code}; check the address")
             body = bytearray()
             async for chunk in response.aiter_bytes():
                 body += chunk
                 if len(body) > _LARGEST:
-                    raise FetchError(f"{url} answers with more than 1 MiB")
+                    raise FetchError(f"{url} answers with more than 1 MiB; check the address")
             return bytes(body)
 
     def _context(self) -> ssl.SSLContext:

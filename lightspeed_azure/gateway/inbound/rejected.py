@@ -1,5 +1,6 @@
 """Why a request was not let in."""
 
+import math
 from collections.abc import Coroutine
 from enum import StrEnum
 from typing import Any
@@ -57,7 +58,7 @@ class Rejected(Exception):  # noqa: N818 - it is an answer to the caller rather 
         self.headers: dict[str, str] = {}
         if reason is Reason.KEYS_UNAVAILABLE:
             self.status = 503
-            self.headers["Retry-After"] = str(max(1, round(retry_after)))
+            self.headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
             return
         self.status = 403 if reason in _FORBIDDEN or reason is Reason.FOREIGN else 401
         if reason is Reason.FOREIGN:
@@ -69,7 +70,9 @@ class Rejected(Exception):  # noqa: N818 - it is an answer to the caller rather 
 
 
 async def frameless(judging: Coroutine[Any, Any, None]) -> None:
-    """Await a judgement; a rejection leaves without its frames, whose locals hold what was shown.
+    """Await a judgement, and drop the frames of a rejection, whose locals hold the credential.
+
+    The errors that it follows from have frames of their own, so they are dropped too.
 
     Raises:
         Rejected: as the judgement does.
@@ -79,6 +82,7 @@ async def frameless(judging: Coroutine[Any, Any, None]) -> None:
         await judging
     except Rejected as rejected:
         left = rejected.with_traceback(None)
+        left.__cause__ = left.__context__ = None
     if left is not None:
         raise left
 
