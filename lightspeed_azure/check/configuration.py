@@ -1,12 +1,13 @@
 """What the operator wrote: the configuration, the files it names, and the stack's own file."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from lightspeed_azure.check.finding import Finding, ill, look, well
+from lightspeed_azure.check.finding import Finding, State, ill, look, of_problem, well
 from lightspeed_azure.config import AzureEntraIdConfiguration, Configuration
 from lightspeed_azure.config.files_named import secret_file
-from lightspeed_azure.enrichment import endpoints_in, enriched, identities_of, read
+from lightspeed_azure.config.problems import meant
+from lightspeed_azure.enrichment import endpoints_in, enriched, identities_of, providers_in, read
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.secret_file import is_mounted_alone
 
@@ -48,13 +49,38 @@ def of_identities(config: Configuration) -> Iterator[Finding]:
             yield well(question, f"{found}; {file.path} is read again for each renewal")
 
 
-def endpoints_known(config: Configuration, given: Path | None) -> dict[str, str | None]:
-    """Return provider_id → base_url of the Azure providers in the stack's own file, if it is here."""
+def providers_known(
+    config: Configuration, given: Path | None
+) -> tuple[dict[str, str], dict[str, str | None]]:
+    """Return the providers of the stack's own file, if it is here.
+
+    Returns:
+        provider_id → provider_type of all of them, and provider_id → base_url of Azure's.
+    """
     path = _run_yaml(config, given)
     try:
-        return endpoints_in(path) if path else {}
+        return (providers_in(path), endpoints_in(path)) if path else ({}, {})
     except InvalidConfigurationError:
-        return {}  # said elsewhere
+        return {}, {}  # of_run_yaml reports it
+
+
+def of_provider_ids(config: Configuration, providers: Mapping[str, str]) -> Iterator[Finding]:
+    """Yield which identities serve a provider that the stack does not have.
+
+    Args:
+        config: the service's.
+        providers: provider_id → provider_type; empty when the stack's providers are not known.
+    """
+    used = {
+        entry.source.entra.identity for entry in config.provider_credentials if entry.source.entra
+    } | {getattr(resolver.options, "identity", None) for resolver in config.credential_resolvers}
+    for block in config.azure_entra_id if providers else ():
+        name = block.provider_id
+        if name is not None and name not in providers and name not in used:
+            yield of_problem(
+                name_of(block, CREDENTIAL),
+                f"the stack has no provider {name}; {meant(name, providers)}",
+            )
 
 
 def _run_yaml(config: Configuration, given: Path | None) -> Path | None:
@@ -69,14 +95,13 @@ def of_run_yaml(config: Configuration, given: Path | None) -> Iterator[Finding]:
     stack = config.llama_stack
     path = _run_yaml(config, given)
     if path is None:
-        yield look(RUN_YAML, "not known here", "Name the stack's file with --run-yaml")
         return
+    azure = bool(config.azure_entra_id or not config.provider_credentials)
+    identities = identities_of(list(config.azure_entra_id)) or ((None,) if azure else ())
     try:
-        outcome = enriched(
-            read(path), str(path), identities_of(list(config.azure_entra_id)) or (None,)
-        )
+        outcome = enriched(read(path), str(path), identities)
     except InvalidConfigurationError as error:
-        yield ill(RUN_YAML, str(error), "Correct the file")
+        yield from (of_problem(RUN_YAML, problem) for problem in error.problems)
         return
     library = bool(
         stack and stack.use_as_library_client and path == stack.library_client_config_path
@@ -89,5 +114,4 @@ def of_run_yaml(config: Configuration, given: Path | None) -> Iterator[Finding]:
         how = "is enriched when the stack starts" if outcome.changes else "needs no enriching"
         yield well(RUN_YAML, f"{path} {how}")
     for warning in outcome.warnings:
-        what, _, cure = warning.rpartition("; ")
-        yield look(RUN_YAML, what or warning, cure[:1].upper() + cure[1:])
+        yield of_problem(RUN_YAML, warning, state=State.LOOK)

@@ -46,11 +46,14 @@ def advice(
     Args:
         tree: the stack's configuration.
         azure: its Azure providers.
-        identities: the `provider_id` of each identity, None for one that serves every provider.
+        identities: the `provider_id` of each identity, None for one that serves every provider;
+            empty when Entra ID is not configured, and then Azure's providers are left alone.
         changed: the keys named `api_key` that the plan changes.
         dropped: the keys that it removes.
     """
     yield from _of_other_keys(tree)
+    if not identities:
+        return
     if not azure:
         yield Note(
             INFERENCE,

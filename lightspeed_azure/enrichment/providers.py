@@ -98,6 +98,15 @@ def inference_providers(tree: object) -> Iterator[tuple[Path, MutableMapping[str
         yield path, entry
 
 
+def all_providers(tree: object) -> Iterator[Mapping[str, Any]]:
+    """Yield the providers of every API; whatever has another shape is left out."""
+    providers = tree.get("providers") if isinstance(tree, Mapping) else None
+    for entries in providers.values() if isinstance(providers, Mapping) else ():
+        for entry in entries if isinstance(entries, list) else ():
+            if isinstance(entry, Mapping):
+                yield entry
+
+
 def registered_models(tree: Mapping[str, Any]) -> Iterator[tuple[Path, MutableMapping[str, Any]]]:
     """Yield the models that a configuration registers, and where each is.
 

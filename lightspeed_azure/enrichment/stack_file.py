@@ -10,7 +10,14 @@ from typing import Any
 from lightspeed_azure.enrichment.advice import Note
 from lightspeed_azure.enrichment.document import LARGEST, Document
 from lightspeed_azure.enrichment.plan import carried_out, plan
-from lightspeed_azure.enrichment.providers import ShapeError, azure_providers, dotted
+from lightspeed_azure.enrichment.providers import (
+    ShapeError,
+    all_providers,
+    azure_providers,
+    dotted,
+    resolved,
+    with_environment,
+)
 from lightspeed_azure.enrichment.rewriting import rewritten, written
 from lightspeed_azure.errors import InvalidConfigurationError
 
@@ -68,8 +75,9 @@ def enriched(
         where = document.line(error.path)
         problem = f"{dotted(error.path)}: {error.text}" if error.path else error.text
         raise document.error(where, problem) from None
+    warnings = tuple(line(note) for note in todo.warnings)
     if not identities:
-        return Enriched(text, text)
+        return Enriched(text, text, warnings=warnings)
     if expand_aliases:
         after = written(carried_out(document.value, todo.changes))
     else:
@@ -78,7 +86,7 @@ def enriched(
         text,
         after if todo.changes else text,
         tuple(line(Note(change.path, change.why)) for change in todo.changes),
-        tuple(line(note) for note in todo.warnings),
+        warnings,
     )
 
 
@@ -90,6 +98,21 @@ def endpoints_in(path: Path) -> dict[str, str | None]:
     """
     document = Document(read(path), str(path))
     return {provider.name: provider.endpoint for provider in azure_providers(document.value)}
+
+
+def providers_in(path: Path) -> dict[str, str]:
+    """Return provider_id → provider_type of every provider of run.yaml, as far as known here.
+
+    Raises:
+        InvalidConfigurationError: the file cannot be read.
+    """
+    document = Document(read(path), str(path))
+    return {
+        resolved(with_environment(entry.get("provider_id"))): resolved(
+            with_environment(entry.get("provider_type"))
+        )
+        for entry in all_providers(document.value)
+    }
 
 
 def identities_of(config: Any) -> tuple[str | None, ...]:
