@@ -43,7 +43,7 @@ ENTRA: list[tuple[str, int, str, str]] = [
     (IDS + f"  client_secret: {{{CANARY}: 1}}\n", 4, "client_secret", "must be text"),
     (IDS + f'  client_secret: "a\\n{CANARY}"\n', 4, "client_secret", "line break"),
     (IDS + "  client_secret: ${env.UNSET}\n", 4, "client_secret", "variable UNSET is not set"),
-    (IDS + "  client_secret: ${env.EMPTY}\n", 4, "client_secret", "variable EMPTY is not set"),
+    (IDS + "  client_secret: ${env.EMPTY}\n", 4, "client_secret", "variable EMPTY is empty"),
     (IDS + "  client_secret: *anchor\n", 4, "", "is not valid YAML"),
     (IDS + f"  client_secret: *{CANARY}\n", 4, "", "is not valid YAML"),
     (IDS + f"  client_secret: @{CANARY}\n", 4, "", "is not valid YAML"),

@@ -109,7 +109,8 @@ def check_source(credential: ProviderCredential, environ: Mapping[str, str]) -> 
             )
     name = credential.source.env
     if name and not environ.get(name, "").strip():
-        text = "names a variable that is not set; set it, or add optional: true"
+        state, give = ("empty", "give it a value") if name in environ else ("not set", "set it")
+        text = f"names a variable that is {state}; {give}, or add optional: true"
         yield Problem(("source", "env"), text)
 
 

@@ -91,7 +91,7 @@ def _of_other_keys(tree: Mapping[str, Any]) -> Iterator[Note]:
             if match and not match[2]:
                 yield Note(
                     (*path, "config", key),
-                    f"keeps the stack from starting where {match[1]} is unset; write "
+                    f"keeps the stack from starting where {match[1]} has no value; write "
                     f"${{env.{match[1]}:=}}, and give requests their key by provider_credentials",
                 )
 
@@ -131,7 +131,7 @@ def _of_endpoint(provider: AzureProvider) -> Iterator[Note]:
     if needed:
         yield Note(
             (*path, "base_url"),
-            f"keeps the stack from starting where {needed[0]} is unset; set it to {ENDPOINT}",
+            f"keeps the stack from starting where {needed[0]} has no value; set it to {ENDPOINT}",
         )
     known = resolved(with_environment(text))
     if not text:
@@ -154,7 +154,7 @@ def _of_key(
     if needed and path not in changed:
         yield Note(
             path,
-            f"keeps the stack from starting where {needed[0][1]} is unset; "
+            f"keeps the stack from starting where {needed[0][1]} has no value; "
             f"write ${{env.{needed[0][1]}:=}}, or let this command repair it",
         )
     match = REFERENCE.fullmatch(key) if isinstance(key, str) else None

@@ -215,7 +215,10 @@ def _field(entry: ProviderCredential, provider_id: str, provider_type: str, fami
         found = key_field(provider_type, family)
         if found is not None:
             return found
-        problem = f"field is missing; name the field in which {provider_type} takes its key"
+        problem = (
+            f"field is missing; name the field for the key of {provider_type}, "
+            "or remove the entry if it takes no key"
+        )
     elif fields and entry.field not in fields and provider_type not in TAKES_ANY:
         problem = f"{entry.field} {wrong_field(provider_type, fields, entry.field)}"
     if problem:
