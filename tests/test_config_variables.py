@@ -30,59 +30,83 @@ def problem(folder: Path, text: str) -> str:
     [
         (
             IDS + "  client_secret: ${env.UNSET}\n",
-            "4: azure_entra_id.client_secret: environment variable UNSET is not set; "
-            "set it where the service runs",
+            (
+                "4: azure_entra_id.client_secret: environment variable UNSET is not set; "
+                "set it where the service runs"
+            ),
         ),
         (
             IDS + "  client_secret: ${env.EMPTY}\n",
-            "4: azure_entra_id.client_secret: environment variable EMPTY is empty; "
-            "give it a value where the service runs",
+            (
+                "4: azure_entra_id.client_secret: environment variable EMPTY is empty; "
+                "give it a value where the service runs"
+            ),
         ),
         (
             STACK + "  api_key: ${env.UNSET}\n",
-            "3: llama_stack.api_key: environment variable UNSET is not set; "
-            "set it where the service runs",
+            (
+                "3: llama_stack.api_key: environment variable UNSET is not set; "
+                "set it where the service runs"
+            ),
         ),
         (
             "llama_stack:\n  url: ${env.UNSET}\n",
-            "2: llama_stack.url: environment variable UNSET is not set; "
-            "set it, or write ${env.UNSET:=a default}",
+            (
+                "2: llama_stack.url: environment variable UNSET is not set; "
+                "set it, or write ${env.UNSET:=a default}"
+            ),
         ),
         (
             "llama_stack:\n  url: ${env.EMPTY}\n",
-            "2: llama_stack.url: environment variable EMPTY is empty; "
-            "give it a value, or write ${env.EMPTY:=a default}",
+            (
+                "2: llama_stack.url: environment variable EMPTY is empty; "
+                "give it a value, or write ${env.EMPTY:=a default}"
+            ),
         ),
         (
             "provider_credentials:\n  - {provider_id: o, source: {value: '${env.UNSET}'}}\n",
-            "2: provider_credentials[0].source.value: environment variable UNSET is not set; "
-            "set it where the service runs",
+            (
+                "2: provider_credentials[0].source.value: environment variable UNSET is not set; "
+                "set it where the service runs"
+            ),
         ),
         (
-            "credential_resolvers:\n  - name: vault\n"
-            "    options: {url: http://localhost, token: '${env.UNSET}'}\n",
-            "3: credential_resolvers[0].options.token: environment variable UNSET is not set; "
-            "set it where the service runs",
+            (
+                "credential_resolvers:\n  - name: vault\n"
+                "    options: {url: http://localhost, token: '${env.UNSET}'}\n"
+            ),
+            (
+                "3: credential_resolvers[0].options.token: environment variable UNSET is not set; "
+                "set it where the service runs"
+            ),
         ),
         (
             "provider_credentials:\n  - {provider_id: o, source: {env: UNSET}}\n",
-            "2: provider_credentials[0].source.env: names a variable that is not set; "
-            "set it, or add optional: true",
+            (
+                "2: provider_credentials[0].source.env: names a variable that is not set; "
+                "set it, or add optional: true"
+            ),
         ),
         (
             "provider_credentials:\n  - {provider_id: o, source: {env: EMPTY}}\n",
-            "2: provider_credentials[0].source.env: names a variable that is empty; "
-            "give it a value, or add optional: true",
+            (
+                "2: provider_credentials[0].source.env: names a variable that is empty; "
+                "give it a value, or add optional: true"
+            ),
         ),
         (
             IDS + "  client_secret: ${env.EMPTY:=}\n",
-            "4: azure_entra_id.client_secret: is empty once its variables are filled in; "
-            "give it a value",
+            (
+                "4: azure_entra_id.client_secret: is empty once its variables are filled in; "
+                "give it a value"
+            ),
         ),
         (
             "azure_entra_id:\n  tenant_id: ${env.UNSET:=}\n  client_id: c\n  client_secret: s\n",
-            "2: azure_entra_id.tenant_id: is empty once its variables are filled in; "
-            "give it a value",
+            (
+                "2: azure_entra_id.tenant_id: is empty once its variables are filled in; "
+                "give it a value"
+            ),
         ),
         (
             "llama_stack:\n  url: ${env.UNSET:=}\n",
