@@ -1,5 +1,6 @@
 """`lightspeed-azure check` while parts are down or wrong: each answer stands by itself."""
 
+import importlib.metadata
 import json
 import threading
 import time
@@ -329,14 +330,31 @@ def test_an_audience_that_the_endpoint_does_not_take(
     assert "https://cognitiveservices.azure.us/.default" in findings["audience"][0]["cure"]
 
 
+def test_a_client_that_we_allow_is_what_to_install(
+    strange_url: str,
+    tmp_path: Path,
+    azure_environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The twin: a server of a series that our own requirement allows."""
+    monkeypatch.setattr(Strange, "version", "0.9.1")
+    _, findings = check(write_configuration(tmp_path, url=strange_url))
+    series = ".".join(importlib.metadata.version("llama-stack-client").split(".")[:2])
+    assert findings["versions"][0]["cure"] == (
+        f"pip install 'llama-stack-client==0.9.*', or run a server of series {series}"
+    )
+
+
 class Strange(BaseHTTPRequestHandler):
     """Answers /v1/version like a stack of a series that no client here fits, and asks for a key."""
+
+    version = "0.1.9"
 
     def do_GET(self) -> None:
         """Answer."""
         if self.path == "/v1/version":
             known = self.headers.get("X-LlamaStack-Client-Version")
-            self._answer(426 if known else 200, b'{"version": "0.1.9"}')
+            self._answer(426 if known else 200, f'{{"version": "{self.version}"}}'.encode())
         elif self.path == "/v1/health":
             self._answer(200, b'{"status": "OK"}')
         else:
@@ -367,9 +385,15 @@ def strange_url() -> Iterator[str]:
 def test_versions_that_do_not_fit_and_a_key_that_is_missing(
     tmp_path: Path, azure_environment: dict[str, str], strange_url: str
 ) -> None:
-    """The version to install and the key to set are named."""
+    """The server is too old for any client of ours; the key to set is named."""
     _, findings = check(write_configuration(tmp_path, url=strange_url))
-    assert "0.1.9" in findings["versions"][0]["found"]
-    assert "llama-stack-client==0.1.*" in findings["versions"][0]["cure"]
+    client = importlib.metadata.version("llama-stack-client")
+    series = ".".join(client.split(".")[:2])
+    assert findings["versions"][0]["found"] == (
+        f"llama-stack-client {client}, but the server is 0.1.9: HTTP 426"
+    )
+    assert findings["versions"][0]["cure"] == (
+        f"Run a server of series {series}: lightspeed-azure needs llama-stack-client>=0.7"
+    )
     assert "llama_stack.api_key" in findings["access"][0]["cure"]
     assert {states(findings)[name] for name in ("versions", "access")} == {"ill"}
