@@ -5,11 +5,14 @@ from pathlib import Path
 import pytest
 from broken_configurations import CASES, ENVIRON, write_bad_files
 from check_support import check, states, write_configuration
+from entra_material import assertion
+from signing_in import federated
 
 from lightspeed_azure.check import unreadable
 from lightspeed_azure.check.finding import of_problem
 from lightspeed_azure.config import load_configuration
 from lightspeed_azure.demo.processes import free_port
+from lightspeed_azure.emulators import Emulators
 from lightspeed_azure.errors import InvalidConfigurationError
 
 
@@ -172,3 +175,80 @@ def test_no_azure_provider_is_asked_for_where_none_is_wanted(tmp_path: Path) -> 
     ]
     file.write_text(text + "azure_entra_id: {managed_identity: system, deadline: 1}\n")
     assert "has no provider of type remote::azure" in check(file)[1]["run.yaml"][1]["found"]
+
+
+def test_the_authority_is_trusted_as_azure_identity_trusts_it(
+    library: Path, azure_emulators: Emulators, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """REQUESTS_CA_BUNDLE alone is enough for both; SSL_CERT_FILE, which httpx reads, for neither."""
+    bundle = str(azure_emulators.ca_bundle)
+    monkeypatch.delenv("AZURE_AUTHORITY_CA_BUNDLE")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", bundle)
+    found = states(check(library)[1])
+    assert found["authority"] == found["token"] == "well"
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+    monkeypatch.setenv("SSL_CERT_FILE", bundle)
+    findings = check(library)[1]
+    assert states(findings)["authority"] == states(findings)["token"] == "ill"
+    assert findings["authority"][0]["found"] == (
+        f"The certificate of {azure_emulators.entra.authority} is not trusted"
+    )
+    assert findings["authority"][0]["cure"] == (
+        "A private CA, or a proxy that inspects TLS? Set ca_bundle to its certificates"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "state", "shown"),
+    [
+        (
+            {"iss": "https://cluster.test//"},
+            "well",
+            (
+                "iss https://cluster.test//, sub system:serviceaccount:lightspeed:stack, "
+                "aud api://AzureADTokenExchange"
+            ),
+        ),
+        (
+            {"aud": "https://kubernetes.default.svc"},
+            "look",
+            (
+                "iss https://cluster.test, sub system:serviceaccount:lightspeed:stack, "
+                "aud https://kubernetes.default.svc"
+            ),
+        ),
+    ],
+)
+def test_the_assertion_is_shown_by_its_claims(
+    library: Path,
+    azure_emulators: Emulators,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    changes: dict[str, str],
+    state: str,
+    shown: str,
+) -> None:
+    """Issuer, subject and audience stand beside Entra ID's refusal, and the assertion nowhere."""
+    federated(azure_emulators)
+    token = assertion(**changes)
+    file = library.parent / "token"
+    file.write_text(token)
+    monkeypatch.delenv("AZURE_CLIENT_SECRET")
+    text = library.read_text().partition("azure_entra_id:")[0]
+    library.write_text(f"{text}azure_entra_id: {{federated_token_file: {file}}}\n")
+    findings = check(library)[1]
+    assert findings["assertion"] == [
+        {
+            "question": "assertion",
+            "state": state,
+            "found": shown,
+            "cure": findings["assertion"][0]["cure"],
+        }
+    ]
+    assert states(findings)["token"] == "ill"
+    assert token not in str(findings)
+    if state == "look":
+        assert findings["assertion"][0]["cure"] == (
+            "Have it issued for api://AzureADTokenExchange, unless the federated credential names "
+            "this audience"
+        )

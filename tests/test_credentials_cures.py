@@ -1,11 +1,13 @@
 """Cures that name what is really in the way of a token: the proxy, the Azure CLI, the assertion."""
 
+import json
 import logging
 import os
 import socket
 from pathlib import Path
 
 import pytest
+from entra_material import assertion
 from signing_in import (
     CANARY,
     attempt,
@@ -14,9 +16,10 @@ from signing_in import (
     running_fixture,  # noqa: F401 - likewise
 )
 
+from lightspeed_azure.credentials.aadsts import MEANINGS
 from lightspeed_azure.credentials.network import proxy_variable
 from lightspeed_azure.credentials.source import credential_source
-from lightspeed_azure.emulators import Emulators
+from lightspeed_azure.emulators import Emulators, Fault
 from lightspeed_azure.errors import TokenError
 
 pytestmark = pytest.mark.integration
@@ -138,3 +141,80 @@ def test_azure_identity_still_warns_others(
     assert [r.levelname for r in caplog.records if r.name.startswith("azure.identity")] == [
         "WARNING"
     ]
+
+
+def refusal(code: str, error: str = "invalid_client") -> Fault:
+    """Return the fault of an authority that refuses with a code."""
+    text = f"AADSTS{code}: Words of Entra ID. Trace ID: t"
+    body = json.dumps({"error": error, "error_description": text, "error_codes": [int(code)]})
+    return Fault.status(401, body=body)
+
+
+COMPARE = (
+    "Compare issuer, subject and audience of the federated credential with those of the assertion, "
+    "which lightspeed-azure check shows"
+)
+
+
+@pytest.mark.parametrize(
+    ("code", "what", "cure"),
+    [
+        (
+            "70023",
+            "Entra ID does not accept the assertion in federated_token_file for application {client}",
+            COMPARE,
+        ),
+        (
+            "70025",
+            "Application {client} has no federated credential",
+            "Add one, with the issuer, subject and audience that lightspeed-azure check shows",
+        ),
+        (
+            "700211",
+            (
+                "Application {client} does not trust the issuer of the assertion in "
+                "federated_token_file"
+            ),
+            COMPARE,
+        ),
+        (
+            "50194",
+            "Application {client} cannot sign in at {tenant}",
+            "Set tenant_id to the directory id of the application's own tenant",
+        ),
+        (
+            "999999",
+            "Entra ID refuses application {client}",
+            "Check client_id, tenant_id, scope and federated_token_file; the link explains the code",
+        ),
+    ],
+)
+def test_a_code_has_words_and_a_cure(
+    emu: Emulators, tmp_path: Path, code: str, what: str, cure: str
+) -> None:
+    """One that is in no list names what the identity consists of."""
+    file = tmp_path / "token"
+    file.write_text(assertion())
+    emu.entra.fault(refusal(code))
+    error = failure(emu, federated_token_file=file)
+    names = {"client": emu.entra.application.client_id, "tenant": emu.entra.tenant_id}
+    assert error.message == f"{what.format(**names)} [AADSTS{code}]"
+    assert error.cure == cure
+    assert error.permanent
+
+
+@pytest.mark.parametrize("code", ["90061", "90055", "50033"])
+def test_a_passing_code_is_tried_again(emu: Emulators, code: str) -> None:
+    """No change of the configuration is needed."""
+    emu.entra.fault(refusal(code, "invalid_request"))
+    secret = emu.entra.application.client_secret
+    assert not failure(emu, client_secret=secret).permanent
+
+
+def test_every_code_can_be_put_into_words() -> None:
+    """Each permanent one has a cure, and no placeholder is misspelt."""
+    words = dict.fromkeys(("client", "tenant", "scope", "authority", "source"), "x")
+    for code, meaning in MEANINGS.items():
+        assert code.isdigit()
+        assert "{" not in meaning.what.format(**words) + meaning.cure.format(**words)
+        assert meaning.cure or not meaning.permanent

@@ -3,15 +3,23 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from lightspeed_azure.check.claims import claims_of
 from lightspeed_azure.check.finding import Finding, State, ill, look, of_problem, well
 from lightspeed_azure.config import AzureEntraIdConfiguration, Configuration
 from lightspeed_azure.config.files_named import secret_file
 from lightspeed_azure.config.problems import meant
 from lightspeed_azure.enrichment import endpoints_in, enriched, identities_of, providers_in, read
 from lightspeed_azure.errors import InvalidConfigurationError
-from lightspeed_azure.secret_file import is_mounted_alone
+from lightspeed_azure.secret_file import SecretFile, is_mounted_alone
 
 CONFIGURATION, CREDENTIAL, RUN_YAML = "configuration", "credential", "run.yaml"
+ASSERTION = "assertion"
+
+EXCHANGE = "api://AzureADTokenExchange"
+"""The audience of assertions; other clouds append their name.
+
+https://learn.microsoft.com/entra/workload-id/workload-identity-federation
+"""
 
 
 def name_of(block: AzureEntraIdConfiguration, question: str) -> str:
@@ -47,6 +55,21 @@ def of_identities(config: Configuration) -> Iterator[Finding]:
             )
         else:
             yield well(question, f"{found}; {file.path} is read again for each renewal")
+        if file and block.credential_kind == "federated_token_file":
+            yield from _of_assertion(name_of(block, ASSERTION), file)
+
+
+def _of_assertion(question: str, file: SecretFile) -> Iterator[Finding]:
+    """Yield what a federated credential is compared with; none of these claims is a secret."""
+    claims = claims_of(file.read()) or {}
+    given = claims.get("aud")
+    audiences = [str(each) for each in given] if isinstance(given, list) else [str(given)]
+    found = f"iss {claims.get('iss')}, sub {claims.get('sub')}, aud {', '.join(audiences)}"
+    if any(each.startswith(EXCHANGE) for each in audiences):
+        yield well(question, found)
+    else:
+        cure = f"Have it issued for {EXCHANGE}, unless the federated credential names this audience"
+        yield look(question, found, cure)
 
 
 def providers_known(

@@ -58,7 +58,8 @@ def _import() -> None:
 def _drop_repeats() -> None:
     """Keep azure.identity's warnings about our own sign-ins out of the log: our errors say more."""
     for name in list(logging.root.manager.loggerDict):
-        if name.startswith("azure.identity"):
+        # A chain's warning lists what each of its credentials said, which our error does not.
+        if name.startswith("azure.identity") and not name.endswith("chained"):
             logging.getLogger(name).addFilter(_is_news)
 
 
