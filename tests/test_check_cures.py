@@ -1,6 +1,7 @@
 """`lightspeed-azure check` gives the right cure, once, and none where nothing is wrong."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from broken_configurations import CASES, ENVIRON, write_bad_files
@@ -224,7 +225,7 @@ def test_the_assertion_is_shown_by_its_claims(
     azure_emulators: Emulators,
     monkeypatch: pytest.MonkeyPatch,
     *,
-    changes: dict[str, str],
+    changes: dict[str, Any],
     state: str,
     shown: str,
 ) -> None:
