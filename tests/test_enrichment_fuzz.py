@@ -212,7 +212,7 @@ BOMB = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9) if n else 'x'}]\n" 
         ),
         (HEAD + "    provider_id: b\n", ":5: provider_id: is given twice"),
         (HEAD + "    config:\n\t  a: 1\n", ":6: is not valid YAML"),
-        ("a: 1\n---\nb: 2\n", ":2: a second document begins here"),
+        ("a: 1\n---\nb: 2\n", ":2: is not valid YAML: a second document begins here"),
         ("a: *b\n", ":1: an alias without an anchor"),
         ("a: &a [*a]\n", ":1: an alias without an anchor"),
         ("? [a]\n: b\n", ":1: a key must be text"),
