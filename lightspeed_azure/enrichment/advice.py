@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from lightspeed_azure.enrichment.document import Path
@@ -54,6 +55,10 @@ def advice(
     yield from _of_other_keys(tree)
     if not identities:
         return
+    slips = list(_of_types(tree))
+    yield from slips
+    if not azure and slips:
+        return
     if not azure:
         yield Note(
             INFERENCE,
@@ -74,6 +79,23 @@ def advice(
             )
     yield from _of_models(tree, azure)
     yield from _of_identities(azure, identities)
+
+
+def _of_types(tree: Mapping[str, Any]) -> Iterator[Note]:
+    """Yield the types that are meant to be Azure's, and are none; an external provider may have any."""
+    for path, entry in inference_providers(tree):
+        written = str(entry.get("provider_type") or "")
+        name = written.lower().replace("_", "-").rpartition(":")[2]
+        meant = name.startswith("azure") or get_close_matches(name, ["azure"], cutoff=0.8)
+        if meant and written != AZURE_PROVIDER_TYPE and not _is_external(tree, entry, written):
+            yield Note(
+                (*path, "provider_type"),
+                f"is none that a stack knows; did you mean {AZURE_PROVIDER_TYPE}?",
+            )
+
+
+def _is_external(tree: Mapping[str, Any], entry: Mapping[str, Any], written: str) -> bool:
+    return bool("${" in written or entry.get("module") or tree.get("external_providers_dir"))
 
 
 def _of_other_keys(tree: Mapping[str, Any]) -> Iterator[Note]:

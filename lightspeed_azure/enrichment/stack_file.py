@@ -14,6 +14,7 @@ from lightspeed_azure.enrichment.providers import (
     ShapeError,
     all_providers,
     azure_providers,
+    check_is_configuration,
     dotted,
     resolved,
     with_environment,
@@ -70,9 +71,10 @@ def enriched(
         return f"{where}: {dotted(note.path)}: {note.text}"
 
     try:
+        check_is_configuration(document.value)
         todo = plan(document.value, identities, repair=repair, drop_api_key=drop_api_key)
     except ShapeError as error:
-        where = document.line(error.path)
+        where = document.line(error.line_of)
         problem = f"{dotted(error.path)}: {error.text}" if error.path else error.text
         raise document.error(where, problem) from None
     warnings = tuple(line(note) for note in todo.warnings)
