@@ -52,11 +52,7 @@ def serve(
             emulators.start()
         except OSError as error:
             asked = dict(zip(options, (entra_port, azure_port, imds_port), strict=True))
-            failure = _taken(error, asked)
-        else:
-            failure = None
-        if failure:
-            raise failure
+            raise _taken(error, asked) from None
         with emulators:
             environment = emulators.environment()
             if as_json:
