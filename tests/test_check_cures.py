@@ -253,3 +253,52 @@ def test_the_assertion_is_shown_by_its_claims(
             "Have it issued for api://AzureADTokenExchange, unless the federated credential names "
             "this audience"
         )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "found", "cure"),
+    [
+        (
+            "provider_type: remote::azure\n",
+            "provider_type: remote::azure-openai\n",
+            "providers.inference[0].provider_type: is none that a stack knows",
+            "Did you mean remote::azure?",
+        ),
+        (
+            "${env.AZURE_API_BASE}",
+            "${env.UNSET_API_BASE}",
+            (
+                "providers.inference[0].config.base_url: keeps the stack from starting where "
+                "UNSET_API_BASE has no value"
+            ),
+            "Set it to https://<resource>.openai.azure.com/openai/v1",
+        ),
+    ],
+)
+def test_a_stack_that_cannot_start_fails_in_library_mode(
+    library: Path, old: str, new: str, found: str, cure: str
+) -> None:
+    """It starts here, so the exit code is 1; the file as it was is well."""
+    run_yaml = library.parent / "run.yaml"
+    text = run_yaml.read_text()
+    code, findings = check(library)
+    assert code == 0
+    assert states(findings)["run.yaml"] == "well"
+    run_yaml.write_text(text.replace(old, new))
+    code, findings = check(library)
+    assert code == 1
+    (finding,) = [each for each in findings["run.yaml"] if each["state"] == "ill"]
+    assert finding["found"].endswith(found)
+    assert finding["cure"] == cure
+
+
+def test_an_alias_that_library_mode_resolves_is_well(library: Path) -> None:
+    """The command refuses to edit it, but library mode does not edit."""
+    run_yaml = library.parent / "run.yaml"
+    text = run_yaml.read_text()
+    head, tail = text.split("      config:\n", 1)
+    lines = tail.splitlines(keepends=True)
+    body = "".join(line for line in lines[:1])
+    anchored = f"x-azure: &azure\n  {body.strip()}\n"
+    run_yaml.write_text(anchored + head + "      config: *azure\n" + "".join(lines[1:]))
+    assert "ill" not in {each["state"] for each in check(library)[1]["run.yaml"]}

@@ -121,14 +121,14 @@ def of_run_yaml(config: Configuration, given: Path | None) -> Iterator[Finding]:
         return
     azure = bool(config.azure_entra_id or not config.provider_credentials)
     identities = identities_of(list(config.azure_entra_id)) or ((None,) if azure else ())
-    try:
-        outcome = enriched(read(path), str(path), identities)
-    except InvalidConfigurationError as error:
-        yield from (of_problem(RUN_YAML, problem) for problem in error.problems)
-        return
     library = bool(
         stack and stack.use_as_library_client and path == stack.library_client_config_path
     )
+    try:
+        outcome = enriched(read(path), str(path), identities, expand_aliases=library)
+    except InvalidConfigurationError as error:
+        yield from (of_problem(RUN_YAML, problem) for problem in error.problems)
+        return
     if outcome.changes and not library:
         for change in outcome.changes:
             cure = f"lightspeed-azure enrich {path} -o enriched.yaml, and start the stack from that"
@@ -137,4 +137,6 @@ def of_run_yaml(config: Configuration, given: Path | None) -> Iterator[Finding]:
         how = "is enriched when the stack starts" if outcome.changes else "needs no enriching"
         yield well(RUN_YAML, f"{path} {how}")
     for warning in outcome.warnings:
-        yield of_problem(RUN_YAML, warning, state=State.LOOK)
+        # In library mode the stack starts here, so what it needs can be judged here.
+        fatal = library and warning in outcome.fatal
+        yield of_problem(RUN_YAML, warning, state=State.ILL if fatal else State.LOOK)

@@ -26,10 +26,12 @@ class Note(NamedTuple):
     Attributes:
         path: which key.
         text: what is so, and what to do about it.
+        fatal: whether a stack with this environment would not start.
     """
 
     path: Path
     text: str
+    fatal: bool = False
 
 
 ENDPOINT = "https://<resource>.openai.azure.com/openai/v1"
@@ -91,6 +93,7 @@ def _of_types(tree: Mapping[str, Any]) -> Iterator[Note]:
             yield Note(
                 (*path, "provider_type"),
                 f"is none that a stack knows; did you mean {AZURE_PROVIDER_TYPE}?",
+                fatal=True,
             )
 
 
@@ -115,6 +118,7 @@ def _of_other_keys(tree: Mapping[str, Any]) -> Iterator[Note]:
                     (*path, "config", key),
                     f"keeps the stack from starting where {match[1]} has no value; write "
                     f"${{env.{match[1]}:=}}, and give requests their key by provider_credentials",
+                    fatal=not os.environ.get(match[1]),
                 )
 
 
@@ -154,6 +158,7 @@ def _of_endpoint(provider: AzureProvider) -> Iterator[Note]:
         yield Note(
             (*path, "base_url"),
             f"keeps the stack from starting where {needed[0]} has no value; set it to {ENDPOINT}",
+            fatal=True,
         )
     known = resolved(with_environment(text))
     if not text:

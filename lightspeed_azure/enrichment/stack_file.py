@@ -31,13 +31,15 @@ class Enriched:
         before: the text as it was.
         after: the text as it is now; the same where nothing had to change.
         changes: what was changed, one line each, as `file:line: key: what`; lines of `before`.
-        warnings: what the operator should look at, likewise, each with its cure.
+        warnings: what the operator should look at, in the same form, each with its cure.
+        fatal: those of the warnings without whose cure a stack with this environment does not start.
     """
 
     before: str
     after: str
     changes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    fatal: tuple[str, ...] = ()
 
 
 def enriched(
@@ -78,8 +80,9 @@ def enriched(
         problem = f"{dotted(error.path)}: {error.text}" if error.path else error.text
         raise document.error(where, problem) from None
     warnings = tuple(line(note) for note in todo.warnings)
+    fatal = tuple(line(note) for note in todo.warnings if note.fatal)
     if not identities:
-        return Enriched(text, text, warnings=warnings)
+        return Enriched(text, text, warnings=warnings, fatal=fatal)
     if expand_aliases:
         after = written(carried_out(document.value, todo.changes))
     else:
@@ -89,6 +92,7 @@ def enriched(
         after if todo.changes else text,
         tuple(line(Note(change.path, change.why)) for change in todo.changes),
         warnings,
+        fatal,
     )
 
 
