@@ -113,6 +113,11 @@ class SecretFile:
             content = self._checked(self._bytes())
         except FileNotFoundError:
             fault = "there is no such file; correct the path, or create it"
+            if self.path.is_dir():
+                fault = (
+                    f"is a directory without a file {self._default_name}; add it, or name the file "
+                    "itself"
+                )
         except UnicodeDecodeError:
             fault = "is not text; write the secret as text in UTF-8"
         except OSError as error:

@@ -43,7 +43,7 @@ ENTRA: list[tuple[str, int, str, str]] = [
     (IDS + f"  client_secret: {{{CANARY}: 1}}\n", 4, "client_secret", "must be text"),
     (IDS + f'  client_secret: "a\\n{CANARY}"\n', 4, "client_secret", "line break"),
     (IDS + "  client_secret: ${env.UNSET}\n", 4, "client_secret", "variable UNSET is not set"),
-    (IDS + "  client_secret: ${env.EMPTY}\n", 4, "client_secret", "variable EMPTY is not set"),
+    (IDS + "  client_secret: ${env.EMPTY}\n", 4, "client_secret", "variable EMPTY is empty"),
     (IDS + "  client_secret: *anchor\n", 4, "", "is not valid YAML"),
     (IDS + f"  client_secret: *{CANARY}\n", 4, "", "is not valid YAML"),
     (IDS + f"  client_secret: @{CANARY}\n", 4, "", "is not valid YAML"),
@@ -78,7 +78,12 @@ ENTRA: list[tuple[str, int, str, str]] = [
     # certificates and files
     (IDS + f"  client_secret_path: {CANARY}\n", 4, "client_secret_path", "there is no such file"),
     (IDS + "  client_secret_path: /dev/null\n", 4, "client_secret_path", "not a regular file"),
-    (IDS + "  client_secret_path: {tmp}\n", 4, "client_secret_path", "there is no such file"),
+    (
+        IDS + "  client_secret_path: {tmp}\n",
+        4,
+        "client_secret_path",
+        "without a file client_secret",
+    ),
     (IDS + "  client_secret_path: {tmp}/empty\n", 4, "client_secret_path", "is empty"),
     (IDS + "  client_secret_path: {tmp}/binary\n", 4, "client_secret_path", "is not text"),
     (IDS + "  client_secret_path: {tmp}/lines\n", 4, "client_secret_path", "more than one line"),

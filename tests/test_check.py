@@ -1,5 +1,6 @@
 """`lightspeed-azure check` while parts are down or wrong: each answer stands by itself."""
 
+import importlib.metadata
 import json
 import threading
 import time
@@ -7,15 +8,20 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
 import pytest
 from check_support import check, run, states, write_configuration
 
 from lightspeed_azure.check.authority import of_authority
 from lightspeed_azure.check.claims import audience_for
-from lightspeed_azure.check.inference import located
-from lightspeed_azure.config import AzureEntraIdConfiguration
+from lightspeed_azure.check.inference import located, of_service
+from lightspeed_azure.check.stack import StackService
+from lightspeed_azure.clients.generation import LLAMA_STACK
+from lightspeed_azure.config import AzureEntraIdConfiguration, LlamaStackConfiguration
 from lightspeed_azure.demo.processes import free_port
 from lightspeed_azure.emulators import Emulators
+from lightspeed_azure.manager import AzureEntraIDManager
+from lightspeed_azure.sources import ProviderCredentials
 
 
 @pytest.fixture
@@ -119,30 +125,184 @@ def test_the_clock_is_compared_with_entra_ids(
         assert f"{offset:.0f} s ahead" in findings[1].found
 
 
-@pytest.mark.parametrize(
-    ("status", "text", "whose"),
-    [
-        (401, "Error code: 401 - Access token is missing, invalid", "Azure (401)"),
-        (401, "Invalid API key", "the stack (401)"),
-        (403, "Error code: 403 - ", "Azure (403)"),
-        (403, "Access denied", "the stack (403)"),
-        (404, "Error code: 404 - {'code': 'DeploymentNotFound'}", "Azure (404)"),
-        (404, "Model 'x' not found. Use 'client.models.list()'", "the stack (404)"),
-        (429, "Error code: 429 - ", "Azure (429)"),
-        (
-            400,
-            "API key not provided. Please provide a valid API key",
-            "the stack: it read no token",
-        ),
-        (500, "An unexpected error occurred", "the stack (500)"),
-    ],
+ROLE = "Assign the role 'Cognitive Services OpenAI User' on the resource"
+OWN_KEY = (
+    "Remove api_key from the provider in run.yaml (lightspeed-azure enrich --drop-api-key), and see "
+    "what drops the header on the way to the stack"
 )
-def test_a_fault_is_located(status: int, text: str, whose: str) -> None:
-    """The same status means another thing from Azure than from the stack itself."""
+ENDPOINT = "https://<resource>.openai.azure.com/openai/v1"
+
+LOCATED = [
+    (
+        400,
+        (
+            "Error code: 400 - {'error': {'code': 'BadRequest', 'message': 'Please provide a custom "
+            "subdomain for token authentication, otherwise API key is required.'}}"
+        ),
+        "Azure (400): it takes no token at a regional host name",
+        f"Set the provider's base_url to the resource's own host, {ENDPOINT}",
+    ),
+    (
+        400,
+        "Error code: 400 - {'error': {'message': 'Token tenant a does not match resource tenant.'}}",
+        "Azure (400): the token is from another tenant than the resource",
+        "Set tenant_id to the tenant of the resource",
+    ),
+    (
+        400,
+        "Error code: 400 - {'error': {'code': 'content_filter'}}",
+        "Azure (400): it does not accept the request",
+        "Look into the stack's log for Azure's own words",
+    ),
+    (
+        401,
+        (
+            "Error code: 401 - Unauthorized. Access token is missing, invalid, audience is incorrect, "
+            "or have expired."
+        ),
+        "Azure (401): it refuses the token",
+        "Compare audience and tenant above with the resource's; look at custom subdomain and scope",
+    ),
+    (
+        401,
+        (
+            "Error code: 401 - {'error': {'code': 'PermissionDenied', 'message': 'The principal `p` "
+            "lacks the required data action `d` to perform `o` operation.'}}"
+        ),
+        "Azure (401): it knows the identity, which has no role on this resource",
+        f"{ROLE}; it takes effect after some minutes",
+    ),
+    (
+        401,
+        (
+            "Error code: 401 - {'error': {'code': '401', 'message': 'Access denied due to invalid "
+            "subscription key or wrong API endpoint.'}}"
+        ),
+        "Azure (401): it got an API key of the stack's instead of the token, and refuses it",
+        OWN_KEY,
+    ),
+    (
+        401,
+        "Invalid API key",
+        "the stack (401): it refuses the request itself",
+        "Check llama_stack.api_key and the stack's access policies",
+    ),
+    (
+        403,
+        (
+            "Error code: 403 - {'error': {'code': 'AuthenticationTypeDisabled', 'message': 'Key based "
+            "authentication is disabled for this resource.'}}"
+        ),
+        "Azure (403): it got an API key of the stack's instead of the token, and takes no keys",
+        OWN_KEY,
+    ),
+    (
+        403,
+        (
+            "Error code: 403 - {'error': {'code': '403', 'message': 'Access denied due to Virtual "
+            "Network/Firewall rules.'}}"
+        ),
+        "Azure (403): the resource's network rules keep the stack out",
+        "Allow the stack's network on the resource, or use its private endpoint",
+    ),
+    (
+        403,
+        "Error code: 403 - ",
+        "Azure (403): it lets the identity in, but not to this resource",
+        f"{ROLE} (it takes minutes to count), or open its network",
+    ),
+    (
+        403,
+        "Access denied",
+        "the stack (403): it refuses the request itself",
+        "Check llama_stack.api_key and the stack's access policies",
+    ),
+    (
+        404,
+        "Error code: 404 - {'error': {'code': 'DeploymentNotFound'}}",
+        "Azure (404): it has no such deployment",
+        "Correct provider_model_id of the model in run.yaml: it is the deployment's name",
+    ),
+    (
+        404,
+        "Error code: 404 - {'error': {'code': '404', 'message': 'Resource not found'}}",
+        "Azure (404): it has nothing at this address",
+        f"Set the provider's base_url to {ENDPOINT}",
+    ),
+    (
+        404,
+        "Model 'x' not found. Use 'client.models.list()'",
+        "the stack (404): it does not know azure/m",
+        "Register azure/m in run.yaml, or name it <provider_id>/<deployment>",
+    ),
+    (
+        429,
+        "Error code: 429 - ",
+        "Azure (429): it has too many requests for this deployment",
+        "Wait, or raise the deployment's quota (tokens per minute)",
+    ),
+    (
+        500,
+        "Error code: 503 - {'error': {'code': 'ServiceUnavailable'}}",
+        "Azure (503): it is out of order",
+        "Wait, and look at the status page of Azure",
+    ),
+    (
+        400,
+        "API key not provided. Please provide a valid API key",
+        "the stack: it read no token from the header",
+        "Check that the provider is remote::azure, and that no proxy drops the header",
+    ),
+    (
+        500,
+        "An unexpected error occurred",
+        "the stack (500): it failed",
+        "Look into the stack's log",
+    ),
+]
+
+
+@pytest.mark.parametrize(("status", "text", "found", "cure"), LOCATED)
+def test_a_fault_is_located(status: int, text: str, found: str, cure: str) -> None:
+    """The same status means another thing from Azure than from the stack itself, with its cure."""
     finding = located(status, text, "azure/m")
-    assert finding.state == "ill"
-    assert finding.found.startswith(whose)
-    assert finding.cure
+    assert (finding.state, finding.found, finding.cure) == ("ill", found, cure)
+
+
+@pytest.mark.parametrize(("seconds", "status", "advised"), [(7.0, 401, True), (0.2, 401, False)])
+def test_the_log_format_is_advised_where_a_refusal_was_slow(
+    seconds: float, status: int, *, advised: bool
+) -> None:
+    """A stack that logs JSON refuses at once, so nothing is advised."""
+    answer = httpx.Response(status, text="Error code: 401 - ")
+    stack = StackService(LlamaStackConfiguration(url="http://127.0.0.1:1"))
+    stack.family = LLAMA_STACK
+    stack.client = lambda **_: httpx.Client(  # type: ignore[method-assign]
+        base_url=stack.url, transport=httpx.MockTransport(lambda _: answer)
+    )
+    times = iter([0.0, seconds])
+    findings = list(
+        of_service(
+            stack,
+            AzureEntraIDManager.isolated(),
+            ProviderCredentials(),
+            "azure/m",
+            timeout=1.0,
+            monotonic=lambda: next(times),
+        )
+    )
+    said = [(each.state, each.found, each.cure) for each in findings[2:]]
+    assert said == (
+        [
+            (
+                "look",
+                "the stack took 7 s to pass this refusal on",
+                "Start it with LLAMA_STACK_LOG_FORMAT=json: drawing a traceback holds it up",
+            )
+        ]
+        if advised
+        else []
+    )
 
 
 @pytest.mark.parametrize(
@@ -170,14 +330,31 @@ def test_an_audience_that_the_endpoint_does_not_take(
     assert "https://cognitiveservices.azure.us/.default" in findings["audience"][0]["cure"]
 
 
+def test_a_client_that_we_allow_is_what_to_install(
+    strange_url: str,
+    tmp_path: Path,
+    azure_environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The twin: a server of a series that our own requirement allows."""
+    monkeypatch.setattr(Strange, "version", "0.9.1")
+    _, findings = check(write_configuration(tmp_path, url=strange_url))
+    series = ".".join(importlib.metadata.version("llama-stack-client").split(".")[:2])
+    assert findings["versions"][0]["cure"] == (
+        f"pip install 'llama-stack-client==0.9.*', or run a server of series {series}"
+    )
+
+
 class Strange(BaseHTTPRequestHandler):
     """Answers /v1/version like a stack of a series that no client here fits, and asks for a key."""
+
+    version = "0.1.9"
 
     def do_GET(self) -> None:
         """Answer."""
         if self.path == "/v1/version":
             known = self.headers.get("X-LlamaStack-Client-Version")
-            self._answer(426 if known else 200, b'{"version": "0.1.9"}')
+            self._answer(426 if known else 200, f'{{"version": "{self.version}"}}'.encode())
         elif self.path == "/v1/health":
             self._answer(200, b'{"status": "OK"}')
         else:
@@ -208,9 +385,15 @@ def strange_url() -> Iterator[str]:
 def test_versions_that_do_not_fit_and_a_key_that_is_missing(
     tmp_path: Path, azure_environment: dict[str, str], strange_url: str
 ) -> None:
-    """The version to install and the key to set are named."""
+    """The server is too old for any client of ours; the key to set is named."""
     _, findings = check(write_configuration(tmp_path, url=strange_url))
-    assert "0.1.9" in findings["versions"][0]["found"]
-    assert "llama-stack-client==0.1.*" in findings["versions"][0]["cure"]
+    client = importlib.metadata.version("llama-stack-client")
+    series = ".".join(client.split(".")[:2])
+    assert findings["versions"][0]["found"] == (
+        f"llama-stack-client {client}, but the server is 0.1.9: HTTP 426"
+    )
+    assert findings["versions"][0]["cure"] == (
+        f"Run a server of series {series}: lightspeed-azure needs llama-stack-client>=0.7"
+    )
     assert "llama_stack.api_key" in findings["access"][0]["cure"]
     assert {states(findings)[name] for name in ("versions", "access")} == {"ill"}

@@ -9,12 +9,7 @@ from resolving import Hook, hook_fixture
 
 from lightspeed_azure import AzureEntraIDManager
 from lightspeed_azure.check.credentials import of_credentials
-from lightspeed_azure.check.stack import StackService
-from lightspeed_azure.config import (
-    LlamaStackConfiguration,
-    configuration_from_mapping,
-    load_configuration,
-)
+from lightspeed_azure.config import configuration_from_mapping, load_configuration
 from lightspeed_azure.demo.processes import free_port
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.resolution import configured, status
@@ -101,11 +96,10 @@ def test_the_stack_says_which_field_a_resolver_is_asked_for() -> None:
         },
         environ={},
     )
-    stack = StackService(LlamaStackConfiguration(url="http://127.0.0.1:1"))
-    stack.providers = {"rhoai": "remote::vllm", "rhelai": "remote::vllm", "o": "remote::openai"}
+    providers = {"rhoai": "remote::vllm", "rhelai": "remote::vllm", "o": "remote::openai"}
     manager = AzureEntraIDManager.isolated()
     with configured(config.credential_resolvers):
-        found = list(of_credentials(config, manager, stack))
+        found = list(of_credentials(config, manager, providers, "llama-stack"))
     assert [each.state for each in found] == ["well"] * 3
 
 

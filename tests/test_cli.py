@@ -39,6 +39,19 @@ def test_every_help_page_has_examples_that_exist(name: str) -> None:
                 assert word in known, line
 
 
+def test_no_help_page_is_cut_at_80_columns() -> None:
+    """Descriptions end with a full stop, and no line is longer than the terminal."""
+    pages = [[], *([name] for name in sorted(main.commands))]
+    for arguments in pages:
+        page = CliRunner().invoke(main, [*arguments, "--help"], terminal_width=80).stdout
+        assert [line for line in page.splitlines() if len(line) > 80] == []
+        assert "..." not in page.replace("COMMAND [ARGS]...", "")
+    listed = CliRunner().invoke(main, ["--help"], terminal_width=80).stdout
+    commands = listed.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
+    assert len(commands) == len(main.commands)
+    assert all(line.endswith(".") for line in commands)
+
+
 def test_the_version() -> None:
     """`--version` is the package's."""
     result = CliRunner().invoke(main, ["--version"])

@@ -82,4 +82,39 @@ def test_no_token_is_1_and_bad_input_is_2(
     assert "wrong-canary-secret" not in result.stderr
     assert run("token", "-c", str(tmp_path / "missing.yaml")).exit_code == 2
     assert run("token", "-c", configuration, "--raw", "--header").exit_code == 2
-    assert run("token", "-c", configuration, "--provider", "x").exit_code == 1
+
+
+IDENTITY = "  - {provider_id: %s, tenant_id: t, client_id: c, client_secret: s}\n"
+
+
+@pytest.mark.parametrize(
+    ("identities", "cure"),
+    [
+        (None, "leave it out: there is one, for every provider"),
+        (["east"], "write one of east"),
+        (["east", "west"], "write one of east, west"),
+        (["nopes", "west"], "did you mean nopes?"),
+    ],
+)
+def test_a_provider_without_an_identity_is_2(
+    configuration: str, identities: list[str] | None, cure: str
+) -> None:
+    """The token of another identity is not shown in its place."""
+    if identities is not None:
+        file = Path(configuration)
+        head = file.read_text().partition("azure_entra_id:")[0]
+        file.write_text(f"{head}azure_entra_id:\n{''.join(IDENTITY % name for name in identities)}")
+    result = run("token", "-c", configuration, "--provider", "nope", "--json")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        f"lightspeed-azure: --provider: no identity has provider_id nope; {cure}\n"
+    )
+
+
+def test_a_provider_with_an_identity_gets_its_token(configuration: str) -> None:
+    """The twin: the identity that names the provider."""
+    file = Path(configuration)
+    file.write_text(
+        file.read_text().replace("azure_entra_id:\n", "azure_entra_id:\n  provider_id: azure\n")
+    )
+    assert run("token", "-c", configuration, "--provider", "azure").exit_code == 0

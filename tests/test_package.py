@@ -19,6 +19,7 @@ PACKAGE = ROOT / "lightspeed_azure"
 ROOMS = [
     {"errors", "fork", "network_failure"},
     {"process_wide"},
+    {"enrichment"},
     {"config", "secret_file", "provider_data"},
     {"token_source"},
     {"credentials", "token_cache"},
@@ -27,7 +28,6 @@ ROOMS = [
     {"resolution"},
     {"resolvers"},
     {"sources"},
-    {"enrichment"},
     {"clients"},
     {"transports"},
     {"fastapi"},

@@ -1,5 +1,6 @@
 """/status tells operators what is wrong, since when, and what to do; and holds no secret."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -10,6 +11,7 @@ from watched import Credential, Source, watched
 from lightspeed_azure import AzureEntraIDManager
 from lightspeed_azure.config.dependents import dependents_problems
 from lightspeed_azure.errors import CredentialRejectedError
+from lightspeed_azure.gateway.conditions import timestamp
 from lightspeed_azure.gateway.inbound import InboundStatus
 from lightspeed_azure.gateway.status import StackState, Status
 
@@ -238,3 +240,27 @@ def test_names_of_services_make_distinct_conditions(names: list[str], said: list
     for problem, text in zip(problems, said, strict=True):
         assert text in problem.text
         assert problem.key[0] == "dependents"
+
+
+async def test_a_transition_has_the_time_at_which_it_happened() -> None:
+    """Not the time at which somebody asks for the document."""
+    house = House()
+    happened = house.clock.wall()
+    seen = asyncio.Event()
+
+    def stack() -> StackState:
+        seen.set()
+        return house.stack
+
+    status = Status(house.manager, stack=stack, clock=house.clock.wall)
+    following = asyncio.create_task(status.follow(interval=0.0))
+    await seen.wait()
+    house.clock.step_wall(100)
+    house.stack = StackState(reachable=False)
+    seen.clear()
+    await seen.wait()
+    house.clock.step_wall(1000)
+    following.cancel()
+    ready, _ = status.as_json()["conditions"]
+    assert ready["status"] == "False"
+    assert ready["lastTransitionTime"] == timestamp(happened + 100)

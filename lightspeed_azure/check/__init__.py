@@ -4,6 +4,7 @@ Each part answers by itself, so that one which is down leaves the others' answer
 holds or shows a secret; the token goes only where a request of the service's would take it.
 """
 
+import asyncio
 import importlib.metadata
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -13,16 +14,19 @@ from lightspeed_azure.check.authority import of_authority
 from lightspeed_azure.check.callers import of_callers
 from lightspeed_azure.check.configuration import (
     CONFIGURATION,
-    endpoints_known,
     of_identities,
+    of_provider_ids,
     of_run_yaml,
+    providers_known,
 )
 from lightspeed_azure.check.credentials import of_credentials, of_fields
-from lightspeed_azure.check.finding import Finding, State, as_data, ill, look, well
+from lightspeed_azure.check.finding import Finding, State, as_data, ill, look, of_problem, well
 from lightspeed_azure.check.inference import INFERENCE, of_library, of_service
 from lightspeed_azure.check.resolvers import of_resolvers
 from lightspeed_azure.check.stack import STACK, StackService
 from lightspeed_azure.check.token import of_token
+from lightspeed_azure.clients.generation import LLAMA_STACK
+from lightspeed_azure.clients.generations import in_use
 from lightspeed_azure.config import Configuration, LlamaStackConfiguration, load_configuration
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.manager import AzureEntraIDManager
@@ -57,7 +61,7 @@ def examine(
     yield well(CONFIGURATION, f"{config} can be read, its keys are right")
     yield from of_identities(loaded)
     yield from of_run_yaml(loaded, run_yaml)
-    known = endpoints_known(loaded, run_yaml)
+    known = providers_known(loaded, run_yaml)
     with configured(loaded.credential_resolvers, loaded.azure_entra_id):
         manager = AzureEntraIDManager.isolated(list(loaded.azure_entra_id) or None)
         try:
@@ -71,17 +75,18 @@ def _remote(
     manager: AzureEntraIDManager,
     model: str | None,
     working: Working,
-    known: dict[str, str | None],
+    known: tuple[dict[str, str], dict[str, str | None]],
 ) -> Iterator[Finding]:
-    """Yield what others have to say: Entra ID, the stack, and Azure.
+    """Yield the answers of Entra ID, the stack, and Azure.
 
     Args:
         config: the service's.
         manager: whose tokens are asked for.
         model: to ask one question, or None.
         working: shows that something is under way.
-        known: the endpoints of the stack's own file.
+        known: the providers of the stack's own file, as `providers_known` returns them.
     """
+    providers, endpoints = known
     stack = config.llama_stack
     credentials = ProviderCredentials(config.provider_credentials, manager=lambda: manager)
     azure = bool(config.azure_entra_id or not credentials)
@@ -92,27 +97,29 @@ def _remote(
     if service:
         with working("Asking the stack"):
             about_stack = list(service.examine())
-    endpoints = service.endpoints if service and service.endpoints else known
+    if service and service.is_reachable:
+        providers, endpoints = service.providers, service.endpoints
     for identity in manager.identities:
         endpoint = endpoints.get(identity.provider_id or "") or next(
             (url for url in endpoints.values() if url and identity.provider_id is None), None
         )
         with working("Asking Entra ID"):
             yield from list(of_authority(identity.config))
-            yield from list(of_token(identity, endpoint))
+            yield from list(of_token(identity, endpoint, asked=model is not None))
+    family = _family(stack, service)
     with working("Looking up keys"):
-        yield from list(of_credentials(config, manager, service))
+        yield from list(of_credentials(config, manager, providers, family))
         yield from list(of_resolvers())
     yield from about_stack
-    if service:
-        yield from of_fields(service, credentials)
+    yield from of_fields(providers, family, credentials)
+    yield from of_provider_ids(config, providers)
     if config.proxy is not None:
         with working("Asking the issuer of the callers' tokens"):
             yield from list(of_callers(config.proxy))
     if stack is None:
         yield ill(STACK, "is not configured", "Add a llama_stack block with its url")
     elif stack.use_as_library_client:
-        yield _installed(stack)
+        yield from _installed(stack, asked=model is not None)
     if model and stack and (manager.identities or credentials):
         with working(f"Asking {model}"):
             if service and not service.is_reachable:
@@ -126,19 +133,32 @@ def _remote(
     credentials.close()
 
 
-def _installed(stack: LlamaStackConfiguration) -> Finding:
-    """Return whether a stack can run inside this process."""
+def _family(stack: LlamaStackConfiguration | None, service: StackService | None) -> str:
+    """Return the family whose provider fields count; Llama Stack's when it is not known."""
+    if service or stack is None:
+        return ((service and service.family) or LLAMA_STACK).family
+    try:
+        return asyncio.run(in_use(stack)).family
+    except InvalidConfigurationError:
+        return LLAMA_STACK.family  # the missing package is another finding
+
+
+def _installed(stack: LlamaStackConfiguration, *, asked: bool) -> Iterator[Finding]:
+    """Yield whether a stack can run inside this process; a question that follows says the rest."""
     try:
         version = importlib.metadata.version("llama-stack")
     except importlib.metadata.PackageNotFoundError:
         cure = "pip install 'lightspeed-azure[llama-stack]', or use llama_stack.url"
-        return ill(STACK, "library mode, but llama-stack is not installed", cure)
+        yield ill(STACK, "library mode, but llama-stack is not installed", cure)
+        return
     found = f"Llama Stack {version} inside the service, from {stack.library_client_config_path}"
-    return look(STACK, f"{found}; not started here", "Ask it with --inference MODEL")
+    if asked:
+        yield well(STACK, found)
+    else:
+        yield look(STACK, f"{found}; not started here", "Ask it with --inference MODEL")
 
 
 def unreadable(error: InvalidConfigurationError) -> Iterator[Finding]:
     """Yield the problems of a configuration that cannot work."""
     for problem in error.problems:
-        what, _, cure = problem.rpartition("; ")
-        yield ill(CONFIGURATION, what or problem, cure[:1].upper() + cure[1:])
+        yield of_problem(CONFIGURATION, problem)

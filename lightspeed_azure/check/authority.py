@@ -1,15 +1,14 @@
 """Entra ID itself: whether it answers, whom its certificate names, and what time it is there."""
 
-import ssl
 import time
 from collections.abc import Callable, Iterator
 from email.utils import parsedate_to_datetime
 
-import httpx
-
 from lightspeed_azure.check.configuration import name_of
 from lightspeed_azure.check.finding import Finding, ill, look, well
 from lightspeed_azure.config import AzureEntraIdConfiguration
+from lightspeed_azure.credentials.failures import unreachable
+from lightspeed_azure.credentials.network import get
 
 AUTHORITY, CLOCK = "authority", "clock"
 
@@ -36,14 +35,15 @@ def of_authority(
         return
     tenant = block.tenant_id or "organizations"
     url = f"{block.authority_host}/{tenant}/v2.0/.well-known/openid-configuration"
-    verify = ssl.create_default_context(cafile=block.ca_bundle) if block.ca_bundle else True
     try:
-        with httpx.Client(verify=verify, timeout=TIMEOUT) as client:
-            sent = clock()
-            answer = client.get(url)
-            between = (sent + clock()) / 2
-    except (httpx.TransportError, OSError) as error:
-        yield _unreachable(question, block, error)
+        sent = clock()
+        answer = get(url, ca_bundle=block.ca_bundle, timeout=TIMEOUT)
+        between = (sent + clock()) / 2
+    except OSError as error:
+        service = f"Entra ID at {block.authority_host}"
+        failure = unreachable(error, service, block)
+        what = failure.message if failure else f"{service} cannot be asked ({type(error).__name__})"
+        yield ill(question, what, failure.cure if failure else "Check ca_bundle and authority_host")
         return
     if answer.status_code == 400:
         yield ill(
@@ -51,24 +51,12 @@ def of_authority(
             f"{block.authority_host} has no tenant {tenant}",
             "Correct tenant_id, or choose another cloud",
         )
-    elif not answer.is_success:
+    elif not answer.ok:
         cure = "Check authority_host, and whether a proxy answers in its place"
         yield ill(question, f"{block.authority_host}: HTTP {answer.status_code}", cure)
     else:
         yield well(question, f"{block.authority_host} answers, its certificate is trusted")
     yield from _of_clock(answer.headers.get("date", ""), between)
-
-
-def _unreachable(question: str, block: AzureEntraIdConfiguration, error: Exception) -> Finding:
-    causes = {type(one).__name__ for one in (error, error.__cause__, error.__context__) if one}
-    if isinstance(error, httpx.TimeoutException):
-        what, cure = "does not answer", "Check firewalls and HTTPS_PROXY"
-    elif "CERTIFICATE_VERIFY_FAILED" in str(error) or "SSLError" in causes:
-        what = "has a certificate that is not trusted"
-        cure = "A private CA, or a proxy that inspects TLS? Set ca_bundle to its certificates"
-    else:
-        what, cure = "cannot be reached", "Check authority_host, DNS, firewalls and HTTPS_PROXY"
-    return ill(question, f"{block.authority_host} {what}", cure)
 
 
 def _of_clock(date: str, now: float) -> Iterator[Finding]:

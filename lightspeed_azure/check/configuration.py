@@ -1,16 +1,25 @@
 """What the operator wrote: the configuration, the files it names, and the stack's own file."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from lightspeed_azure.check.finding import Finding, ill, look, well
+from lightspeed_azure.check.claims import claims_of
+from lightspeed_azure.check.finding import Finding, State, ill, look, of_problem, well
 from lightspeed_azure.config import AzureEntraIdConfiguration, Configuration
 from lightspeed_azure.config.files_named import secret_file
-from lightspeed_azure.enrichment import endpoints_in, enriched, identities_of, read
+from lightspeed_azure.config.problems import meant
+from lightspeed_azure.enrichment import endpoints_in, enriched, identities_of, providers_in, read
 from lightspeed_azure.errors import InvalidConfigurationError
-from lightspeed_azure.secret_file import is_mounted_alone
+from lightspeed_azure.secret_file import SecretFile, is_mounted_alone
 
 CONFIGURATION, CREDENTIAL, RUN_YAML = "configuration", "credential", "run.yaml"
+ASSERTION = "assertion"
+
+EXCHANGE = "api://AzureADTokenExchange"
+"""The audience of assertions; other clouds append their name.
+
+https://learn.microsoft.com/entra/workload-id/workload-identity-federation
+"""
 
 
 def name_of(block: AzureEntraIdConfiguration, question: str) -> str:
@@ -46,15 +55,55 @@ def of_identities(config: Configuration) -> Iterator[Finding]:
             )
         else:
             yield well(question, f"{found}; {file.path} is read again for each renewal")
+        if file and block.credential_kind == "federated_token_file":
+            yield from _of_assertion(name_of(block, ASSERTION), file)
 
 
-def endpoints_known(config: Configuration, given: Path | None) -> dict[str, str | None]:
-    """Return provider_id → base_url of the Azure providers in the stack's own file, if it is here."""
+def _of_assertion(question: str, file: SecretFile) -> Iterator[Finding]:
+    """Yield what a federated credential is compared with; none of these claims is a secret."""
+    claims = claims_of(file.read()) or {}
+    given = claims.get("aud")
+    audiences = [str(each) for each in given] if isinstance(given, list) else [str(given)]
+    found = f"iss {claims.get('iss')}, sub {claims.get('sub')}, aud {', '.join(audiences)}"
+    if any(each.startswith(EXCHANGE) for each in audiences):
+        yield well(question, found)
+    else:
+        cure = f"Have it issued for {EXCHANGE}, unless the federated credential names this audience"
+        yield look(question, found, cure)
+
+
+def providers_known(
+    config: Configuration, given: Path | None
+) -> tuple[dict[str, str], dict[str, str | None]]:
+    """Return the providers of the stack's own file, if it is here.
+
+    Returns:
+        provider_id → provider_type of all of them, and provider_id → base_url of Azure's.
+    """
     path = _run_yaml(config, given)
     try:
-        return endpoints_in(path) if path else {}
+        return (providers_in(path), endpoints_in(path)) if path else ({}, {})
     except InvalidConfigurationError:
-        return {}  # said elsewhere
+        return {}, {}  # of_run_yaml reports it
+
+
+def of_provider_ids(config: Configuration, providers: Mapping[str, str]) -> Iterator[Finding]:
+    """Yield which identities serve a provider that the stack does not have.
+
+    Args:
+        config: the service's.
+        providers: provider_id → provider_type; empty when the stack's providers are not known.
+    """
+    used = {
+        entry.source.entra.identity for entry in config.provider_credentials if entry.source.entra
+    } | {getattr(resolver.options, "identity", None) for resolver in config.credential_resolvers}
+    for block in config.azure_entra_id if providers else ():
+        name = block.provider_id
+        if name is not None and name not in providers and name not in used:
+            yield of_problem(
+                name_of(block, CREDENTIAL),
+                f"the stack has no provider {name}; {meant(name, providers)}",
+            )
 
 
 def _run_yaml(config: Configuration, given: Path | None) -> Path | None:
@@ -69,18 +118,17 @@ def of_run_yaml(config: Configuration, given: Path | None) -> Iterator[Finding]:
     stack = config.llama_stack
     path = _run_yaml(config, given)
     if path is None:
-        yield look(RUN_YAML, "not known here", "Name the stack's file with --run-yaml")
         return
-    try:
-        outcome = enriched(
-            read(path), str(path), identities_of(list(config.azure_entra_id)) or (None,)
-        )
-    except InvalidConfigurationError as error:
-        yield ill(RUN_YAML, str(error), "Correct the file")
-        return
+    azure = bool(config.azure_entra_id or not config.provider_credentials)
+    identities = identities_of(list(config.azure_entra_id)) or ((None,) if azure else ())
     library = bool(
         stack and stack.use_as_library_client and path == stack.library_client_config_path
     )
+    try:
+        outcome = enriched(read(path), str(path), identities, expand_aliases=library)
+    except InvalidConfigurationError as error:
+        yield from (of_problem(RUN_YAML, problem) for problem in error.problems)
+        return
     if outcome.changes and not library:
         for change in outcome.changes:
             cure = f"lightspeed-azure enrich {path} -o enriched.yaml, and start the stack from that"
@@ -89,5 +137,6 @@ def of_run_yaml(config: Configuration, given: Path | None) -> Iterator[Finding]:
         how = "is enriched when the stack starts" if outcome.changes else "needs no enriching"
         yield well(RUN_YAML, f"{path} {how}")
     for warning in outcome.warnings:
-        what, _, cure = warning.rpartition("; ")
-        yield look(RUN_YAML, what or warning, cure[:1].upper() + cure[1:])
+        # In library mode the stack starts here, so what it needs can be judged here.
+        fatal = library and warning in outcome.fatal
+        yield of_problem(RUN_YAML, warning, state=State.ILL if fatal else State.LOOK)

@@ -1,9 +1,9 @@
 """The keys of other providers: whether each has a value, and whether the stack reads it."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from lightspeed_azure.check.finding import Finding, ill, look, well
+from lightspeed_azure.check.finding import Finding, ill, look, of_problem, well
 from lightspeed_azure.check.stack import StackService
 from lightspeed_azure.clients.generation import LLAMA_STACK
 from lightspeed_azure.config import Configuration, ProviderCredential
@@ -17,8 +17,8 @@ from lightspeed_azure.sources import ProviderCredentials, ProviderKeys
 KEY = "key"
 
 _WHERE = {
-    "env": "variable {0.env}; a rotated key takes a restart",
-    "value": "in the configuration; a rotated key takes a restart",
+    "env": "variable {0.env} (a rotated key takes a restart)",
+    "value": "in the configuration (a rotated key takes a restart)",
     "entra": "an Entra ID token, renewed before it expires",
     "google": "a Google access token by {0.google}, which is read again for each request",
     "plugin": "resolver {0.plugin}",
@@ -27,20 +27,24 @@ _WHERE = {
 
 
 def of_credentials(
-    config: Configuration, manager: AzureEntraIDManager, stack: StackService | None
+    config: Configuration,
+    manager: AzureEntraIDManager,
+    providers: Mapping[str, str],
+    family: str,
 ) -> Iterator[Finding]:
     """Yield whether each source has a value now; a resolver and Google are asked for one.
 
     Args:
         config: the service's; its resolvers are registered.
         manager: whose tokens are asked for.
-        stack: as examined, which knows the providers' types; None in library mode.
+        providers: provider_id → provider_type; empty when the stack's providers are not known.
+        family: the stack's, `llama-stack` or `ogx`.
     """
     for entry in config.provider_credentials:
         question = f"{KEY} ({entry.name})"
         asked = [(entry.provider_id or "", entry.field or "")]
         if entry.source.kind == "plugin":  # a resolver is asked for a provider by name
-            asked = _asked_for(entry, stack)
+            asked = _asked_for(entry, providers, family)
         if not asked:
             found = f"resolver {entry.source.plugin} was not asked: the type of the provider, and "
             found += "so the field, is not known here"
@@ -49,12 +53,12 @@ def of_credentials(
             yield asyncio.run(_of_source(entry, question, manager, provider_id, field))
 
 
-def _asked_for(entry: ProviderCredential, stack: StackService | None) -> list[tuple[str, str]]:
-    """Return for which providers and fields a resolver will be asked; none where nobody can say."""
-    providers = stack.providers if stack else {}
+def _asked_for(
+    entry: ProviderCredential, providers: Mapping[str, str], family: str
+) -> list[tuple[str, str]]:
+    """Return for which providers and fields a resolver will be asked; none when that is not known."""
     names = [entry.provider_id] if entry.provider_id else []
     names = names or [name for name, kind in providers.items() if kind == entry.provider_type]
-    family = _family(stack) if stack else LLAMA_STACK.family
     fields = ((name, entry.provider_type or providers.get(name, "")) for name in names)
     found = ((name, entry.field or key_field(kind, family)) for name, kind in fields)
     return [(name, field) for name, field in found if field]
@@ -75,7 +79,7 @@ async def _of_source(
     except TokenError as error:
         return ill(question, f"{where}: {error.message}", error.cure or "Look into its service")
     except LightspeedAzureError as error:
-        return ill(question, f"{where}: {error}", "Correct the configuration")
+        return of_problem(question, f"{where}: {error}")
     finally:
         credentials.close()
     fault = source.aging.fault
@@ -93,17 +97,18 @@ async def _of_source(
     return well(question, where)
 
 
-def of_fields(stack: StackService, credentials: ProviderCredentials) -> Iterator[Finding]:
+def of_fields(
+    providers: Mapping[str, str], family: str, credentials: ProviderCredentials
+) -> Iterator[Finding]:
     """Yield which keys do not fit the stack's providers.
 
     Args:
-        stack: as examined.
+        providers: provider_id → provider_type; empty when the stack's providers are not known.
+        family: the stack's, `llama-stack` or `ogx`.
         credentials: the keys.
     """
-    if not stack.providers:
-        return
-    for problem in credentials.problems(stack.providers, _family(stack)):
-        yield ill(KEY, problem, "Correct provider_credentials")
+    for problem in credentials.problems(providers, family) if providers else ():
+        yield of_problem(KEY, problem)
 
 
 def keys_for(

@@ -46,6 +46,17 @@ def ill(question: str, found: str, cure: str) -> Finding:
     return Finding(question, State.ILL, found, cure)
 
 
+def of_problem(question: str, problem: str, *, state: State = State.ILL) -> Finding:
+    """Return the finding for a problem that is worded as `what is wrong; what to do`.
+
+    A problem without the second half has no cure of its own; its text is never shown twice.
+    """
+    what, separator, cure = problem.rpartition("; ")
+    if not separator:
+        return Finding(question, state, problem)
+    return Finding(question, state, what, cure[:1].upper() + cure[1:])
+
+
 def as_data(findings: Sequence[Finding]) -> dict[str, Any]:
     """Return findings as what JSON can say."""
     return {

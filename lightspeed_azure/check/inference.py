@@ -4,16 +4,16 @@ import asyncio
 import contextlib
 import io
 import logging
+import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
 
 import httpx
 
 from lightspeed_azure.check.claims import ROLE
 from lightspeed_azure.check.credentials import header_of, keys_for
-from lightspeed_azure.check.finding import Finding, State, ill, look, well
+from lightspeed_azure.check.finding import Finding, State, ill, look, of_problem, well
 from lightspeed_azure.check.stack import StackService
 from lightspeed_azure.clients.generation import LLAMA_STACK
 from lightspeed_azure.config import LlamaStackConfiguration
@@ -25,24 +25,102 @@ INFERENCE = "inference"
 
 QUESTION = "Answer with the one word: ready"
 
-_REFUSALS: Mapping[int, tuple[str, str]] = {
-    401: (
-        "Azure refuses the token",
+_OWN_KEY = (
+    "Remove api_key from the provider in run.yaml (lightspeed-azure enrich --drop-api-key), and see "
+    "what drops the header on the way to the stack"
+)
+
+_ENDPOINT = "https://<resource>.openai.azure.com/openai/v1"
+
+_REFUSALS: Sequence[tuple[int, str, str, str]] = (
+    (
+        400,
+        "custom subdomain",
+        "it takes no token at a regional host name",
+        f"Set the provider's base_url to the resource's own host, {_ENDPOINT}",
+    ),
+    (
+        401,
+        r"PermissionDenied|lacks the required data action",
+        "it knows the identity, which has no role on this resource",
+        f"Assign the role {ROLE!r} on the resource; it takes effect after some minutes",
+    ),
+    (
+        401,
+        "invalid subscription key",
+        "it got an API key of the stack's instead of the token, and refuses it",
+        _OWN_KEY,
+    ),
+    *(
+        (
+            code,
+            "does not match resource",
+            "the token is from another tenant than the resource",
+            "Set tenant_id to the tenant of the resource",
+        )
+        for code in (400, 401)
+    ),
+    (
+        401,
+        "",
+        "it refuses the token",
         "Compare audience and tenant above with the resource's; look at custom subdomain and scope",
     ),
-    403: (
-        "Azure lets the identity in, but not to this resource",
+    (
+        403,
+        r"AuthenticationTypeDisabled|[Kk]ey based authentication",
+        "it got an API key of the stack's instead of the token, and takes no keys",
+        _OWN_KEY,
+    ),
+    (
+        403,
+        r"Virtual Network|[Ff]irewall|[Pp]ublic access|private endpoint",
+        "the resource's network rules keep the stack out",
+        "Allow the stack's network on the resource, or use its private endpoint",
+    ),
+    (
+        403,
+        "",
+        "it lets the identity in, but not to this resource",
         f"Assign the role {ROLE!r} on the resource (it takes minutes to count), or open its network",
     ),
-    404: (
-        "Azure has no such deployment",
+    (
+        404,
+        "Resource not found",
+        "it has nothing at this address",
+        f"Set the provider's base_url to {_ENDPOINT}",
+    ),
+    (
+        404,
+        "",
+        "it has no such deployment",
         "Correct provider_model_id of the model in run.yaml: it is the deployment's name",
     ),
-    429: (
-        "Azure has too many requests for this deployment",
+    (
+        429,
+        "",
+        "it has too many requests for this deployment",
         "Wait, or raise the deployment's quota (tokens per minute)",
     ),
-}
+    (
+        400,
+        "",
+        "it does not accept the request",
+        "Look into the stack's log for Azure's own words",
+    ),
+    *(
+        (code, "", "it is out of order", "Wait, and look at the status page of Azure")
+        for code in (500, 502, 503, 504)
+    ),
+)
+"""Status, pattern in Azure's text, what it means, and the cure; the first that fits counts.
+
+Texts: https://learn.microsoft.com/azure/ai-services/authentication and
+https://learn.microsoft.com/azure/ai-foundry/openai/how-to/managed-identity.
+"""
+
+_SLOW = 3.0
+"""Seconds: a refusal that takes this long was probably rendered as a traceback by the stack."""
 
 
 def of_service(
@@ -52,8 +130,9 @@ def of_service(
     model: str,
     *,
     timeout: float,
+    monotonic: Callable[[], float] = time.monotonic,
 ) -> Iterator[Finding]:
-    """Yield what became of a question to a stack that is a server.
+    """Yield the outcome of a question to a stack that is a server.
 
     Args:
         stack: as examined.
@@ -61,6 +140,7 @@ def of_service(
         credentials: the keys of other providers.
         model: as the stack names it.
         timeout: seconds.
+        monotonic: returns seconds.
     """
     headers, keyed, finding = _headers(stack, manager, credentials, model)
     if finding is not None:
@@ -68,7 +148,7 @@ def of_service(
         if finding.state is State.ILL:
             return
     body = {"model": model, "messages": [{"role": "user", "content": QUESTION}]}
-    started = time.monotonic()
+    started = monotonic()
     try:
         with stack.client(timeout=timeout) as client:
             answer = client.post("/v1/chat/completions", json=body, headers=headers)
@@ -77,7 +157,7 @@ def of_service(
         what = f"the stack: no answer within {timeout:.0f} s" if late else "the stack broke off"
         yield ill(INFERENCE, what, "Look into the stack's log, and whether it reaches Azure")
         return
-    seconds = time.monotonic() - started
+    seconds = monotonic() - started
     if answer.is_success:
         yield well(INFERENCE, f"{model} answered in {seconds:.1f} s")
     else:
@@ -85,12 +165,13 @@ def of_service(
         if keyed and "Error code: 401" in answer.text:
             what = f"{keyed} (401): it refuses the key"
             finding = ill(INFERENCE, what, "Compare the key with the provider's")
-        if stack.family:
-            slow = (
-                f"; start the stack with {stack.family.log_variable}=json, or each refusal stops it"
-            )
-            finding = replace(finding, cure=finding.cure + slow)
         yield finding
+        if stack.family and seconds > _SLOW and answer.status_code in (400, 401):
+            found = f"the stack took {seconds:.0f} s to pass this refusal on"
+            cure = (
+                f"Start it with {stack.family.log_variable}=json: drawing a traceback holds it up"
+            )
+            yield look(INFERENCE, found, cure)
 
 
 def _headers(
@@ -108,7 +189,7 @@ def _headers(
         if found and found[1].replace(identity):
             return {name: header_of(found[1])}, found[0], None
     except LightspeedAzureError as error:
-        return {}, "", ill(INFERENCE, f"our key: {error}", "See the key above")
+        return {}, "", of_problem(INFERENCE, f"our key: {error}")
     if provider is None:
         what = f"{model} is not served by an Azure provider, so no token is sent"
         return {}, "", look(INFERENCE, what)
@@ -119,7 +200,7 @@ def _headers(
     except TokenError as error:
         return {}, "", ill(INFERENCE, f"our token: {error.message}", error.cure)
     except LightspeedAzureError as error:
-        return {}, "", ill(INFERENCE, f"our token: {error}", "Add the identity")
+        return {}, "", of_problem(INFERENCE, f"our token: {error}")
 
 
 def of_library(
@@ -162,7 +243,7 @@ async def _in_process(
     except TokenError as error:
         return ill(INFERENCE, f"our token: {error.message}", error.cure)
     except LightspeedAzureError as error:
-        return ill(INFERENCE, str(error), "Look into the stack's log")
+        return of_problem(INFERENCE, str(error))
     except Exception as error:  # noqa: BLE001 - a stack inside the process raises anything
         status = getattr(error, "status_code", None)
         return located(status if isinstance(status, int) else 500, str(error), model)
@@ -173,14 +254,13 @@ async def _in_process(
 
 
 def located(status: int, text: str, model: str) -> Finding:
-    """Return whose fault an answer is; its text is looked at, and never shown.
+    """Return whose fault an answer is; its text is inspected, and never shown.
 
     Azure's answers come through the stack with "Error code: …" before them.
     """
-    azure = next((code for code in _REFUSALS if f"Error code: {code}" in text), None)
-    if azure is not None:
-        what, cure = _REFUSALS[azure]
-        return ill(INFERENCE, f"Azure ({azure}): {what}", cure)
+    for code, pattern, what, cure in _REFUSALS:
+        if f"Error code: {code}" in text and re.search(pattern, text):
+            return ill(INFERENCE, f"Azure ({code}): {what}", cure)
     if "API key not provided" in text:
         return ill(
             INFERENCE,

@@ -1,6 +1,7 @@
 """Llama Stack or OGX: whether it answers, which it is, whom it lets in, and what it serves."""
 
 import importlib.metadata
+import re
 import ssl
 from collections.abc import Iterator
 from typing import Any
@@ -102,12 +103,15 @@ class StackService:
         try:
             client = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            return look(VERSIONS, f"{package} is not installed here", f"pip install {package}")
-        series = server.split(".")[:2]
-        if client.split(".")[:2] == series:
+            cure = f"pip install '{package}{_required(package)}'"
+            return look(VERSIONS, f"{package} is not installed here", cure)
+        series, ours = (".".join(each.split(".")[:2]) for each in (server, client))
+        if series == ours:
             return well(VERSIONS, f"{package} {client} fits the server's {server}")
-        wanted = ".".join(series)
-        cure = f"pip install '{package}=={wanted}.*', or a server of the client's series"
+        needed = _required(package)
+        cure = f"pip install '{package}=={series}.*', or run a server of series {ours}"
+        if not _allows(needed, series):
+            cure = f"Run a server of series {ours}: lightspeed-azure needs {package}{needed}"
         return ill(VERSIONS, f"{package} {client}, but the server is {server}: HTTP 426", cure)
 
     def _of_contents(self, client: httpx.Client) -> Iterator[Finding]:
@@ -157,6 +161,28 @@ class StackService:
         cure = "Register the deployments in registered_resources.models of run.yaml"
         whose = "an Azure" if self._azure else "any"
         return ill(MODELS, f"no model of {whose} provider is registered", cure)
+
+
+def _required(package: str) -> str:
+    """Return the versions of a package that this one requires, such as `<2,>=1.5`; "" for any."""
+    for line in importlib.metadata.requires("lightspeed-azure") or ():
+        found = re.match(rf"{package}(?![\w-])\s*([^;]*)", line)
+        if found:
+            return found[1].strip()
+    return ""
+
+
+def _allows(required: str, series: str) -> bool:
+    """Return whether a requirement of `>=` and `<` allows a series such as `0.7`."""
+    number = _numbers(series)
+    return all(
+        number >= _numbers(limit) if sign == ">=" else number < _numbers(limit)
+        for sign, limit in re.findall(r"(>=|<)([\d.]+)", required)
+    )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
 
 
 def _is_timeout(error: Exception) -> bool:

@@ -7,11 +7,13 @@ from typing import Any
 
 from lightspeed_azure.check.claims import ROLE, audience_for, claims_of, has_role
 from lightspeed_azure.check.configuration import name_of
-from lightspeed_azure.check.finding import Finding, ill, look, well
+from lightspeed_azure.check.finding import Finding, ill, look, of_problem, well
 from lightspeed_azure.errors import LightspeedAzureError, TokenError
 from lightspeed_azure.identity import Identity
 
 TOKEN, AUDIENCE, ROLES = "token", "audience", "role"
+
+_ASK = "Ask Azure with --inference MODEL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +43,13 @@ def acquired(identity: Identity, *, monotonic: Callable[[], float] = time.monoto
     return Acquired(seconds, identity.status().remaining or 0.0, claims_of(token))
 
 
-def of_token(identity: Identity, endpoint: str | None) -> Iterator[Finding]:
-    """Yield whether an identity gets a token that an endpoint will take.
+def of_token(identity: Identity, endpoint: str | None, *, asked: bool = False) -> Iterator[Finding]:
+    """Yield whether an identity gets a token that an endpoint accepts.
 
     Args:
         identity: whose token.
         endpoint: the provider's base_url, None when it is not known.
+        asked: whether Azure is asked a question too, which answers what a token does not tell.
     """
     question = name_of(identity.config, TOKEN)
     try:
@@ -56,7 +59,7 @@ def of_token(identity: Identity, endpoint: str | None) -> Iterator[Finding]:
         yield ill(question, error.message, (error.cure or "See docs/credentials.md") + more)
         return
     except LightspeedAzureError as error:
-        yield ill(question, str(error), "See docs/credentials.md")
+        yield of_problem(question, str(error))
         return
     claims = got.claims
     who = ""
@@ -65,10 +68,11 @@ def of_token(identity: Identity, endpoint: str | None) -> Iterator[Finding]:
         who = f", tenant {claims.get('tid')}, application {application}"
     yield well(question, f"in {got.seconds:.1f} s, lives {lifetime(got.remaining)}{who}")
     if claims is None:
-        yield look(AUDIENCE, "the token cannot be read, so nothing can be known of it")
+        if not asked:
+            yield look(AUDIENCE, "the token is opaque, so its audience is not known", _ASK)
         return
-    yield _of_audience(claims, endpoint)
-    yield _of_roles(claims)
+    yield from _of_audience(claims, endpoint, asked=asked)
+    yield from _of_roles(claims, asked=asked)
 
 
 def lifetime(seconds: float) -> str:
@@ -76,25 +80,27 @@ def lifetime(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
 
 
-def _of_audience(claims: Mapping[str, Any], endpoint: str | None) -> Finding:
+def _of_audience(
+    claims: Mapping[str, Any], endpoint: str | None, *, asked: bool
+) -> Iterator[Finding]:
     audience = str(claims.get("aud"))
     expected = audience_for(endpoint) if endpoint else None
     if expected is None:
         known = "its endpoint is not known here" if endpoint is None else "not a host of Azure's"
-        return well(AUDIENCE, f"{audience} ({known})")
-    if not audience.startswith("https://"):
-        return look(AUDIENCE, f"{audience}, an id, which cannot be compared", "Try --inference")
-    if audience.rstrip("/") in (expected, "https://ai.azure.com"):
-        return well(AUDIENCE, audience)
-    cure = f"Set scope to {expected}/.default, or choose the endpoint's cloud"
-    return ill(AUDIENCE, f"{audience}; the endpoint takes {expected}", cure)
+        yield well(AUDIENCE, f"{audience} ({known})")
+    elif not audience.startswith("https://"):
+        if not asked:
+            yield look(AUDIENCE, f"{audience}, an id, which cannot be compared", _ASK)
+    elif audience.rstrip("/") in (expected, "https://ai.azure.com"):
+        yield well(AUDIENCE, audience)
+    else:
+        cure = f"Set scope to {expected}/.default, or choose the endpoint's cloud"
+        yield ill(AUDIENCE, f"{audience}; the endpoint takes {expected}", cure)
 
 
-def _of_roles(claims: Mapping[str, Any]) -> Finding:
+def _of_roles(claims: Mapping[str, Any], *, asked: bool) -> Iterator[Finding]:
     if has_role(claims):
-        return well(ROLES, ROLE)
-    return look(
-        ROLES,
-        "nothing can be known: Azure keeps role assignments on the resource, not in the token",
-        f"Ask with --inference MODEL; a 403 means that {ROLE!r} is missing",
-    )
+        yield well(ROLES, ROLE)
+    elif not asked:
+        found = "is not known: Azure keeps role assignments on the resource, not in the token"
+        yield look(ROLES, found, _ASK)

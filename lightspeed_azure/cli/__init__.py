@@ -24,10 +24,9 @@ __all__ = ["main"]
 @click.group(
     cls=CommandGroup,
     epilog=examples(
-        "lightspeed-azure demo                        see it work, without an Azure account",
-        "lightspeed-azure enrich run.yaml -o out.yaml prepare a stack's configuration",
-        "lightspeed-azure check                       find out what is not well",
-        "lightspeed-azure emulate                     Entra ID and Azure OpenAI for your own tests",
+        "lightspeed-azure demo",
+        "lightspeed-azure enrich run.yaml -o enriched.yaml",
+        "lightspeed-azure check --inference azure/gpt-4o-mini",
     ),
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -39,11 +39,12 @@ _WIDTH = 15
 def check(
     config: Path | None, run_yaml: Path | None, inference: str | None, *, as_json: bool
 ) -> None:
-    """Ask everything between the configuration and an answer of Azure's what is wrong with it.
+    """Find out what keeps Azure from answering.
 
-    One line a question: ✓ well, ! worth a look, ✗ not well; below it, how to mend it. Something that
-    is down leaves the other answers. No secret is shown. Exit code 0 when nothing has a ✗, 1 when
-    something has, 2 when the configuration cannot work.
+    Checks the configuration, the files, Entra ID, the stack and, with --inference, Azure itself.
+    Prints one line per question: ✓ ok, ! warning, ✗ failed; below it, what to do. A part that is
+    down does not hide the others. No secret is shown. Exit code 0 without a ✗, 1 with one, 2 when
+    the configuration cannot work.
     """
     with working("Starting"):
         from lightspeed_azure.check import as_data, examine, unreadable  # noqa: PLC0415 - slow

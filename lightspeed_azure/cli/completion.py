@@ -11,7 +11,7 @@ PROGRAM, VARIABLE = "lightspeed-azure", "_LIGHTSPEED_AZURE_COMPLETE"
 @click.command(
     epilog=examples(
         'eval "$(lightspeed-azure completion bash)"',
-        "lightspeed-azure completion fish > ~/.config/fish/completions/lightspeed-azure.fish",
+        "lightspeed-azure completion fish | source",
     )
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))

@@ -44,9 +44,9 @@ from lightspeed_azure.cli.outcome import GOOD, NOT_WELL
 def demo(
     seconds: float, token_lifetime: float | None, mode: str, *, keep: bool, break_renewals: bool
 ) -> None:
-    """Ask a real Llama Stack questions while tokens expire and are renewed.
+    """Show tokens being renewed under a real Llama Stack.
 
-    Everything runs on this machine: emulators stand in for Entra ID and Azure OpenAI. Exit code 0
+    Asks it questions while tokens expire. Everything runs on this machine: emulators stand in for Entra ID and Azure OpenAI. Exit code 0
     only if every promise was kept.
     """
     kept = import_extra("demo", "lightspeed_azure.demo.run").run(

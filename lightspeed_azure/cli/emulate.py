@@ -29,17 +29,16 @@ from lightspeed_azure.cli.options import examples, verbose_option
 def emulate(
     token_lifetime: float, entra_port: int, azure_port: int, imds_port: int, *, as_json: bool
 ) -> None:
-    """Serve the emulators of Entra ID, managed identity and Azure OpenAI until Ctrl-C.
+    """Emulate Entra ID and Azure OpenAI until Ctrl-C.
 
-    Prints the environment that points azure-identity and a stack at them.
+    Managed identity is emulated too. Prints the environment that points azure-identity and a stack
+    at the emulators.
     """
-    sys.exit(
-        import_extra("demo", "lightspeed_azure.emulators.standalone").serve(
-            token_lifetime=token_lifetime,
-            entra_port=entra_port,
-            azure_port=azure_port,
-            imds_port=imds_port,
-            as_json=as_json,
-            out=sys.stdout,
-        )
+    import_extra("demo", "lightspeed_azure.emulators.standalone").serve(
+        token_lifetime=token_lifetime,
+        entra_port=entra_port,
+        azure_port=azure_port,
+        imds_port=imds_port,
+        as_json=as_json,
+        out=sys.stdout,
     )

@@ -28,7 +28,7 @@ STANDARD = "-"
         "lightspeed-azure enrich run.yaml -o enriched.yaml",
         "lightspeed-azure enrich run.yaml --dry-run",
         "lightspeed-azure enrich --in-place --drop-api-key run.yaml",
-        "kubectl get configmap stack -o jsonpath={.data.run} | lightspeed-azure enrich -",
+        "kubectl get cm stack -o jsonpath={.data.run} | lightspeed-azure enrich -",
     )
 )
 @click.argument("source", metavar="[INPUT]", required=False)
@@ -64,10 +64,11 @@ def enrich(
     drop_api_key: bool,
     no_repair: bool,
 ) -> None:
-    """Write a copy of a stack's run.yaml in which `remote::azure` providers start without a key.
+    """Prepare a stack's run.yaml for Entra ID.
 
-    INPUT is run.yaml or the same as JSON; - is standard input; without it, run.yaml here. Sets
-    model_validation: false on them, lets ${env.AZURE_API_KEY} be unset, and says what else would
+    Writes a copy in which `remote::azure` providers start without a key. INPUT is run.yaml or the
+    same as JSON; - is standard input; without it, run.yaml here. Sets model_validation: false on
+    these providers, lets ${env.AZURE_API_KEY} be unset, and says what else would
     not work, with the line. Comments, order, quotes and anchors stay: only Azure's lines differ.
     An alias or a merge key on an Azure provider is an error. Nothing changes when the
     configuration has no azure_entra_id block.

@@ -31,10 +31,11 @@ _PORT = click.IntRange(0, 65535)
 @click.option("--external-url", metavar="URL", help="The URL by which callers know the proxy.")
 @verbose_option()
 def proxy(config: Path | None, **given: object) -> None:
-    """Serve the stack's API to clients that know nothing of Entra ID, until SIGTERM or Ctrl-C.
+    """Serve the stack's API, with Azure's token added.
 
-    Inference requests for Azure's models get the current token; everything else goes through as it
-    is. Requests that run when it is asked to end may finish.
+    For clients that know nothing of Entra ID. Inference requests for Azure's models get the current
+    token; everything else is forwarded unchanged. Runs until SIGTERM or Ctrl-C; requests in flight
+    may finish.
     """
     run = import_extra("gateway", "lightspeed_azure.gateway.event_loop").run
     serve = import_extra("gateway", "lightspeed_azure.gateway.proxy").serve

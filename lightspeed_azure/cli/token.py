@@ -19,7 +19,9 @@ from lightspeed_azure.errors import InvalidConfigurationError
     )
 )
 @config_option("The service's configuration.")
-@click.option("--provider", metavar="ID", help="Whose identity, when there are several.")
+@click.option(
+    "--provider", metavar="ID", help="The provider_id of the identity, when there are several."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print what is known as JSON.")
 @click.option("--raw", is_flag=True, help="Print the token alone. It is a secret.")
 @click.option(
@@ -29,9 +31,9 @@ from lightspeed_azure.errors import InvalidConfigurationError
 def token(
     config: Path | None, provider: str | None, *, as_json: bool, raw: bool, header: bool
 ) -> None:
-    """Ask for a token as the service would, and say what stands in it; the token is not shown.
+    """Get a token as the service does, and describe it.
 
-    Exit code 0 with a token, 1 when none can be had, 2 when the configuration cannot work.
+    Shows its claims and lifetime, and not the token itself, unless asked to. Exit code 0 with a token, 1 when none can be had, 2 when the configuration cannot work.
     """
     if raw + header + as_json > 1:
         raise InvalidConfigurationError("--raw, --header and --json exclude each other; keep one")
@@ -43,6 +45,8 @@ def token(
 
         identities = load_configuration(config_path(config)).azure_entra_id
         manager = AzureEntraIDManager.isolated(list(identities) or None)
+        if provider is not None:
+            _check_provider(provider, [block.provider_id for block in identities])
         identity = manager.identity(provider)
         secret = identity.get_token()
         remaining = identity.status().remaining or 0.0
@@ -68,3 +72,18 @@ def token(
     for name, value in {**known, **shown(claims or {})}.items():
         text = ", ".join(map(str, value)) if isinstance(value, list) else value
         click.echo(f"{name:12} {text}")
+
+
+def _check_provider(wanted: str, known: list[str | None]) -> None:
+    """Refuse a `--provider` that no identity names.
+
+    Raises:
+        InvalidConfigurationError: with the names that there are.
+    """
+    from lightspeed_azure.config.problems import meant  # noqa: PLC0415 - slow
+
+    names = [name for name in known if name is not None]
+    if wanted in names:
+        return
+    cure = meant(wanted, names) if names else "leave it out: there is one, for every provider"
+    raise InvalidConfigurationError(f"--provider: no identity has provider_id {wanted}; {cure}")

@@ -15,6 +15,7 @@ from lightspeed_azure.config.unshown import Unshown, unshown
 
 OLS_TYPES: Mapping[str, str | None] = {
     "azure_openai": "remote::azure",
+    "bedrock": "remote::bedrock",
     "google_vertex": "remote::vertexai",
     "google_vertex_anthropic": None,
     "openai": "remote::openai",
@@ -80,6 +81,12 @@ def flattened(item: Mapping[str, Any]) -> Iterator[Written]:
     if "credentials_path" in item or any(f"{name}_config" in item for name in OLS_TYPES):
         yield from _of_ols(item)
         return
+    if item.keys() & {"name", "type"} and not item.keys() & {"source", "fields", *KINDS}:
+        text = (
+            "names no key; name its file with credentials_path, or remove the entry: a provider "
+            "without a key needs none"
+        )
+        raise LocatedConfigurationError([Problem((), text)])
     if "fields" not in item:
         yield _with_source(item)
         return

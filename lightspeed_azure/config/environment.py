@@ -25,11 +25,13 @@ class UnsetVariableError(LookupError):
 
     Attributes:
         name: the variable's name.
+        is_set: whether it is set, to an empty text.
     """
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"environment variable {name} is not set")
+    def __init__(self, name: str, *, is_set: bool = False) -> None:
+        super().__init__(f"environment variable {name} is {'empty' if is_set else 'not set'}")
         self.name = name
+        self.is_set = is_set
 
 
 def expand(text: str, environ: Mapping[str, str]) -> str:
@@ -47,7 +49,7 @@ def expand(text: str, environ: Mapping[str, str]) -> str:
         elif operator == "+":
             value = operand if value else ""
         elif not value:
-            raise UnsetVariableError(name)
+            raise UnsetVariableError(name, is_set=name in environ)
         return os.path.expanduser(value or "")  # noqa: PTH111 - a text, which need not be a path
 
     return _REFERENCE.sub(value_of, text)

@@ -104,12 +104,18 @@ def check_source(credential: ProviderCredential, environ: Mapping[str, str]) -> 
         try:
             file.read_bytes()
         except InvalidConfigurationError as error:
-            yield Problem(
-                ("source", credential.source.kind), str(error).removeprefix(f"{file.key}: ")
-            )
+            text = str(error).removeprefix(f"{file.key}: ")
+            if (file.path / CLIENT_SECRET_NAME).is_file():
+                text = (
+                    f"{file.path}: holds an identity, not a key; write azure_entra_id with "
+                    f"tenant_id, client_id and client_secret_path: {file.path} in the place of "
+                    "this entry"
+                )
+            yield Problem(("source", credential.source.kind), text)
     name = credential.source.env
     if name and not environ.get(name, "").strip():
-        text = "names a variable that is not set; set it, or add optional: true"
+        state, give = ("empty", "give it a value") if name in environ else ("not set", "set it")
+        text = f"names a variable that is {state}; {give}, or add optional: true"
         yield Problem(("source", "env"), text)
 
 

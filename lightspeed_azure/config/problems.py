@@ -61,6 +61,12 @@ def closest(name: object, known: Iterable[str], *, cutoff: float = 0.7) -> str |
     return found[0] if found else None
 
 
+def meant(name: object, known: Iterable[str]) -> str:
+    """Return the cure for a name that is none of the known ones: the closest, or all of them."""
+    nearest = closest(name, known, cutoff=0.6)
+    return f"did you mean {nearest}?" if nearest else f"write one of {', '.join(sorted(known))}"
+
+
 def unknown_key(name: object, known: Iterable[str]) -> str:
     """Return the text for a key that is none of ours."""
     names = sorted(known)

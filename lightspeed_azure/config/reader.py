@@ -243,10 +243,25 @@ class Reader:
             if self._written:
                 found += check_files(block)
         except LocatedConfigurationError as error:
+            emptied = [name for name in item if item[name] is not None and name not in values]
             found += [
-                problem
+                _of_emptied(problem, emptied)
                 for problem in error.located
                 if problem.key not in unset and (problem.key or not found)
             ]
         self._problems += [Problem((*key, *problem.key), problem.text) for problem in found]
         return None if found else block
+
+
+def _of_emptied(problem: Problem, emptied: Sequence[str]) -> Problem:
+    """Return the problem of a key that is missing, reworded where it is written but comes out empty.
+
+    Args:
+        problem: what is wrong with a block.
+        emptied: the keys of the block whose `${env.…}` gave an empty text.
+    """
+    choosing = [name for name in emptied if name in KINDS]
+    key = problem.key or tuple(choosing[:1])
+    if len(key) == 1 and key[0] in emptied:
+        return Problem(key, "is empty once its variables are filled in; give it a value")
+    return problem

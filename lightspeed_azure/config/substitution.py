@@ -1,10 +1,14 @@
 """`${env.…}` in a whole block of the operator's file."""
 
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from lightspeed_azure.config.environment import UnsetVariableError, convert, expand
 from lightspeed_azure.config.problems import Key, Problem
+
+_SECRET = re.compile(r"(key|password|secret|token|value)$")
+"""The names of keys that hold a secret."""
 
 
 def substituted(
@@ -40,8 +44,7 @@ def substituted(
         try:
             expanded = expand(value, environ)
         except UnsetVariableError as error:
-            text = f"{error}; set it, or write ${{env.{error.name}:=a default}}"
-            broken.append(Problem((*within, name), text))
+            broken.append(Problem((*within, name), f"{error}; {_cure(error, (*within, name))}"))
             # Something stands here, so that the rest of the block is judged as it is meant.
             expanded = "" if name in typed else "https://unset.invalid/.default"
         if expanded == value:
@@ -49,3 +52,12 @@ def substituted(
         elif expanded:
             values[name] = convert(expanded) if name in typed else expanded
     return values, broken
+
+
+def _cure(error: UnsetVariableError, key: Key) -> str:
+    """Return what to do about a variable without a value; a secret never gets a default."""
+    give = "give it a value" if error.is_set else "set it"
+    name = next((part for part in reversed(key) if isinstance(part, str)), "")
+    if _SECRET.search(name):
+        return f"{give} where the service runs"
+    return f"{give}, or write ${{env.{error.name}:=a default}}"

@@ -75,7 +75,10 @@ def identifier(value: Any) -> Identifier:
     """Return a tenant or application id: letters, digits, hyphens, dots and underscores."""
     text = plain_text(value)
     if not re.fullmatch(r"[A-Za-z0-9._-]+", text):
-        raise ValueError("must be an id such as 00000000-0000-0000-0000-000000000000")
+        raise ValueError(
+            "must be an id such as 00000000-0000-0000-0000-000000000000; copy it from the "
+            "overview page of the application in Azure"
+        )
     return Identifier(text)
 
 

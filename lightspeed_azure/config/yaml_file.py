@@ -1,11 +1,11 @@
 """A YAML file, with the line of every key."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lightspeed_azure.config.problems import Key, Problem
+from lightspeed_azure.enrichment.yaml_faults import explained, unprintable
 
 
 class YamlFile:
@@ -84,16 +84,12 @@ def _load(path: Path) -> Any:
     except OSError as error:
         failure = YamlFileError(Problem((), f"cannot be read ({error.strerror}); check its rights"))
     except DuplicateKeyError as error:
-        failure = YamlFileError(Problem((), "a key is given twice; keep one"), _line(error))
+        line, _ = explained(error)
+        failure = _failure(line, "a key is given twice; keep one")
     except MarkedYAMLError as error:
-        # What the parser quotes comes out of the file, and may be a secret without quotation marks.
-        what = re.sub(
-            r"['\"].{2,}['\"]", "…", str(error.problem or "cannot be parsed"), flags=re.DOTALL
-        )
-        text = f"is not valid YAML: {what}; put values with special characters in quotes"
-        failure = YamlFileError(Problem((), text), _line(error))
+        failure = _failure(*explained(error))
     except (YAMLError, ValueError):
-        failure = YamlFileError(Problem((), "is not valid YAML; check its encoding"))
+        failure = _failure(*unprintable(text))
     raise failure
 
 
@@ -103,8 +99,6 @@ def _round_trip() -> Any:
     return YAML(typ="rt", pure=True)
 
 
-def _line(error: Any) -> int | None:
-    # What was being scanned began where the fault is; what was being parsed began long before.
-    scanning = str(error.context or "").startswith("while scanning")
-    mark = (scanning and error.context_mark) or error.problem_mark or error.context_mark
-    return None if mark is None else int(mark.line) + 1
+def _failure(line: int | None, problem: str) -> YamlFileError:
+    """Return the error for a line, from 0, or None when there is none to blame."""
+    return YamlFileError(Problem((), problem), None if line is None else line + 1)

@@ -13,7 +13,7 @@ class Meaning:
 
     Attributes:
         what: a sentence with {client}, {tenant}, {scope}, {authority} and {source} to fill in.
-        cure: one line on what to do, likewise.
+        cure: one line on what to do, with the same names.
         permanent: whether only a change of configuration helps.
         secret: whether the credential itself is refused, so that another one may be accepted.
     """
@@ -24,7 +24,10 @@ class Meaning:
     secret: bool = False
 
 
-_FEDERATED = "Compare issuer, subject and audience of the federated credential with the assertion"
+_FEDERATED = (
+    "Compare issuer, subject and audience of the federated credential with those of the assertion, "
+    "which lightspeed-azure check shows"
+)
 _ASK = "Ask the administrator of the tenant"
 
 MEANINGS: Mapping[str, Meaning] = {
@@ -143,8 +146,184 @@ MEANINGS: Mapping[str, Meaning] = {
     "50076": Meaning("The account needs another factor", "Sign in again: az login"),
     "50173": Meaning("The session has ended", "Sign in again: az login"),
     "700082": Meaning("The session has expired", "Sign in again: az login"),
-    "90033": Meaning("Entra ID is not available just now", "", permanent=False),
-    "50196": Meaning("Entra ID saw too many equal requests", "", permanent=False),
+    # Assertions
+    "70023": Meaning(
+        "Entra ID does not accept the assertion in {source} for application {client}",
+        _FEDERATED,
+        secret=True,
+    ),
+    "70025": Meaning(
+        "Application {client} has no federated credential",
+        "Add one, with the issuer, subject and audience that lightspeed-azure check shows",
+    ),
+    "700222": Meaning(
+        "The assertion in {source} was issued by Entra ID itself, which is not accepted here",
+        "Use managed_identity, or an assertion of another issuer",
+        secret=True,
+    ),
+    "700229": Meaning(
+        "The assertion in {source} is a user's token",
+        "Give one that was issued to an application or a service account",
+        secret=True,
+    ),
+    "700236": Meaning(
+        "The assertion in {source} is from another tenant of Entra ID than {tenant}",
+        "Use an identity of that tenant, or a certificate or secret of the application",
+        secret=True,
+    ),
+    **dict.fromkeys(
+        ("700223", "700238", "7002381"),
+        Meaning(
+            "A policy of tenant {tenant} does not allow the issuer of the assertion in {source}",
+            f"{_ASK} to allow this issuer for federated credentials",
+        ),
+    ),
+    "500133": Meaning(
+        "The assertion for application {client} is outside of its time",
+        "Check that {source} is renewed, and that this machine's clock is right",
+        secret=True,
+    ),
+    "50048": Meaning(
+        "The subject of the assertion for application {client} does not fit its issuer",
+        "Check client_id, and that {source} holds the credential of this application",
+        secret=True,
+    ),
+    **dict.fromkeys(
+        ("50006", "900384"),
+        Meaning(
+            "The signature of the assertion for application {client} is not valid",
+            "Check that {source} is whole, and of this application",
+            secret=True,
+        ),
+    ),
+    **dict.fromkeys(
+        ("50166", "501661", "90061"),
+        Meaning(
+            "Entra ID could not fetch the keys of the issuer of the assertion in {source}",
+            "Check that the issuer's discovery document and keys can be read from the internet",
+            permanent=False,
+        ),
+    ),
+    # Certificates and secrets
+    **dict.fromkeys(
+        ("50012", "50017", "700030"),
+        Meaning(
+            "Entra ID does not trust the certificate of application {client}",
+            "Check its subject, its issuer and send_certificate_chain; or upload the certificate "
+            "in {source} to the application",
+            secret=True,
+        ),
+    ),
+    "50032": Meaning(
+        "The RSA key of the certificate in {source} is too weak",
+        "Make a certificate with at least 2048 bits",
+        secret=True,
+    ),
+    "70002": Meaning(
+        "Entra ID refuses the credential of application {client}",
+        "Check that {source} belongs to client_id, and is still valid",
+        secret=True,
+    ),
+    "700025": Meaning(
+        "Application {client} is a public client, which has no credential",
+        "Register a confidential client (platform Web), and use its client_id",
+    ),
+    # Applications and their rights
+    **dict.fromkeys(
+        ("70001", "700011"),
+        Meaning(
+            "Application {client} was not found in tenant {tenant}, or is disabled",
+            "Check client_id and tenant_id, or have the application enabled in that tenant",
+        ),
+    ),
+    "1000031": Meaning("Application {client} cannot be used now", f"{_ASK} to enable it"),
+    **dict.fromkeys(
+        ("65001", "90008", "90094", "90099"),
+        Meaning(
+            "Tenant {tenant} has not consented to application {client}",
+            f"{_ASK} to grant admin consent",
+        ),
+    ),
+    **dict.fromkeys(
+        ("65005", "650054", "650056", "50001"),
+        Meaning(
+            "The service of scope {scope} is not available to application {client}",
+            "Remove scope, so that cloud chooses it",
+        ),
+    ),
+    "650052": Meaning(
+        "Tenant {tenant} has not enabled the service of scope {scope}",
+        "Set cloud, which chooses the right scope; or correct scope",
+    ),
+    "50105": Meaning("The account is not assigned to application {client}", f"{_ASK} to assign it"),
+    # Tenants and clouds
+    **dict.fromkeys(
+        ("50059", "50128", "90019"),
+        Meaning("Tenant {tenant} is not known", "Give the directory id as tenant_id"),
+    ),
+    **dict.fromkeys(
+        ("50194", "90130", "9001023", "90124"),
+        Meaning(
+            "Application {client} cannot sign in at {tenant}",
+            "Set tenant_id to the directory id of the application's own tenant",
+        ),
+    ),
+    **dict.fromkeys(
+        ("50002", "500021", "500022"),
+        Meaning(
+            "The network's proxy does not allow tenant {tenant}",
+            "Ask the administrator of the network to add it to the tenant restrictions",
+        ),
+    ),
+    **dict.fromkeys(
+        ("500212", "500213"),
+        Meaning(
+            "A cross-tenant access policy keeps the account out of tenant {tenant}",
+            f"{_ASK} to allow it",
+        ),
+    ),
+    **dict.fromkeys(
+        ("90051", "900432"),
+        Meaning(
+            "Application {client} is in another cloud than {authority}",
+            "Set cloud to that of the application",
+        ),
+    ),
+    **dict.fromkeys(
+        ("28002", "28003", "700022"),
+        Meaning("Scope {scope} is not valid", "Remove scope, so that cloud chooses it"),
+    ),
+    # Policies
+    **dict.fromkeys(
+        ("50005", "50131", "53000", "53001", "53002", "53011", "530032", "530034", "530035"),
+        Meaning(
+            "A security policy blocks this sign-in",
+            f"{_ASK} to let it sign in from this machine and network",
+        ),
+    ),
+    # Accounts, as the Azure CLI signs in
+    "50020": Meaning(
+        "The account does not belong to tenant {tenant}", "Check tenant_id; then: az login"
+    ),
+    "50053": Meaning("The account is locked, or its address is blocked", f"{_ASK} to unlock it"),
+    "50055": Meaning("The password has expired", "Set a new one; then: az login"),
+    **dict.fromkeys(
+        ("50072", "50074", "50078", "50079", "50097", "50158", "53004", "700020"),
+        Meaning("The account needs another factor", "Sign in again: az login"),
+    ),
+    **dict.fromkeys(
+        ("50058", "50089", "50132", "50133", "70000", "70008", "70043", "700084"),
+        Meaning("The session has ended", "Sign in again: az login"),
+    ),
+    # Passing
+    **dict.fromkeys(
+        ("50033", "50087", "90006", "90012", "90024", "90033", "90090", "90091"),
+        Meaning("Entra ID is not available just now", "", permanent=False),
+    ),
+    **dict.fromkeys(
+        ("50196", "90055"),
+        Meaning("Entra ID saw too many equal requests", "", permanent=False),
+    ),
 }
 
 

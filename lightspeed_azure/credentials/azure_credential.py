@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from pydantic import SecretBytes
 
 from lightspeed_azure.config.entra_id import AzureEntraIdConfiguration
-from lightspeed_azure.credentials.exchange import hooks
+from lightspeed_azure.credentials.exchange import hooks, is_watched
 from lightspeed_azure.fork import importing
 
 _LOG = logging.getLogger(__name__)
@@ -52,6 +52,21 @@ def _import() -> None:
         for name in _IMPORTED_LATER:
             with contextlib.suppress(ImportError):  # these names are the libraries' own
                 importlib.import_module(name)
+    _drop_repeats()
+
+
+def _drop_repeats() -> None:
+    """Keep azure.identity's warnings about our own sign-ins out of the log: our errors say more."""
+    for name in list(logging.root.manager.loggerDict):
+        # A chain's warning lists what each of its credentials said, which our error does not.
+        if name.startswith("azure.identity") and not name.endswith("chained"):
+            logging.getLogger(name).addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Return whether a record says more than the error that we raise and log ourselves."""
+    repeats = record.levelno == logging.WARNING and is_watched()
+    return not repeats or logging.getLogger(record.name).isEnabledFor(logging.DEBUG)
 
 
 def ask(credential: Credential, scope: str) -> Any:

@@ -154,6 +154,11 @@ class Exchange:
                 self._lifetimes[digest(token)] = lifetime
 
 
+def is_watched() -> bool:
+    """Return whether this thread is signing in for us."""
+    return _CURRENT.get() is not None
+
+
 def digest(token: str) -> str:
     """Return what a token is recognised by without being kept."""
     return hashlib.sha256(token.encode()).hexdigest()

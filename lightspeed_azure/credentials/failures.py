@@ -3,15 +3,19 @@
 No text is copied from an exception or from an answer: both can hold what must not be shown.
 """
 
+import os
 import re
 import socket
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from subprocess import TimeoutExpired
+from urllib.parse import urlsplit
 
 from lightspeed_azure.config.entra_id import AzureEntraIdConfiguration
 from lightspeed_azure.credentials.aadsts import MEANINGS, link
 from lightspeed_azure.credentials.exchange import Answer, Exchange
+from lightspeed_azure.credentials.network import proxy_variable
 from lightspeed_azure.errors import CredentialRejectedError, TokenError, TokenUnavailableError
 
 _TROUBLESHOOTING = "https://learn.microsoft.com/azure/developer/python/sdk/authentication"
@@ -20,6 +24,10 @@ _THROTTLED = "https://learn.microsoft.com/entra/identity-platform/reference-erro
 _MANAGED = (
     "https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/known-issues"
 )
+_IMDS = "http://169.254.169.254"
+_ENDPOINTS = ("IDENTITY_ENDPOINT", "MSI_ENDPOINT", "AZURE_POD_IDENTITY_AUTHORITY_HOST")
+"""The variables with a managed-identity endpoint in them, in azure-identity's order; else it is IMDS."""
+
 _MOMENT = re.compile(r"(?:expiry time of assertion |End=|expired on )(\d[\d/:T. -]{7,30}\d)")
 
 
@@ -52,6 +60,8 @@ class Failure:
             detail: what else is known, such as when the certificate expired.
         """
         answer = self._telling_answer()
+        if proxied := self._of_proxied_endpoint(answer):
+            return proxied
         if answer and (answer.status in (408, 410, 429) or answer.status >= 500):
             return _passing(self._service(), answer)
         if self._code():
@@ -64,9 +74,7 @@ class Failure:
             )
         if self.config.credential_kind == "managed_identity":
             return self._of_managed_identity(answer)
-        if answer:
-            return self._of_status(answer)
-        return self._of_local(_transport(self.error, self._service(), self.config))
+        return self._of_status(answer) if answer else self._of_local()
 
     def _telling_answer(self) -> Answer | None:
         """Return the last answer; of a chain, only if the authority gave it, which ends the chain."""
@@ -100,7 +108,9 @@ class Failure:
             "source": _source(self.config),
         }
         what = f"Entra ID refuses application {words['client']}"
-        cure = "Read Microsoft's page about the code"
+        cure = (
+            f"Check client_id, tenant_id, scope and {words['source']}; the link explains the code"
+        )
         permanent = not answer or answer.error not in ("temporarily_unavailable", "server_error")
         if meaning:
             what, cure = meaning.what.format(**words), meaning.cure.format(**words)
@@ -159,12 +169,35 @@ class Failure:
             link=_MANAGED,
         )
 
-    def _of_local(self, transport: TokenError | None) -> TokenError:
+    def _of_proxied_endpoint(self, answer: Answer | None) -> TokenError | None:
+        """Return the error of a managed-identity endpoint that a proxy stands before, or None."""
+        if self.config.credential_kind != "managed_identity" or (answer and answer.is_json):
+            return None
+        endpoint = next(filter(None, map(os.environ.get, _ENDPOINTS)), _IMDS)
+        variable = proxy_variable(endpoint)
+        if not variable:
+            return None
+        host = urlsplit(endpoint).hostname
+        return TokenUnavailableError(
+            f"The managed-identity endpoint is asked through {variable}, and does not answer",
+            cure=f"Add the endpoint to NO_PROXY: NO_PROXY={host}",
+            link=_MANAGED,
+        )
+
+    def _of_local(self) -> TokenError:
         """Return the error of an attempt in which no service answered."""
-        if transport:
-            return transport
-        text = str(self.error)
         kind = self.config.credential_kind
+        slow = next((one for one in _chain(self.error) if isinstance(one, TimeoutExpired)), None)
+        if slow and kind == "azure_cli":
+            return TokenUnavailableError(
+                f"The Azure CLI took longer than {slow.timeout:.0f} s",
+                cure="Raise deadline, or see why it is slow: az account get-access-token",
+                link=_TROUBLESHOOTING,
+            )
+        reached = unreachable(self.error, self._service(), self.config)
+        if reached:
+            return reached
+        text = str(self.error)
         if self.config.ca_bundle and not self.config.ca_bundle.is_file():
             what, cure = f"{self.config.ca_bundle} is gone", "Bring it back, or correct ca_bundle"
         elif "Azure CLI not found" in text and kind == "azure_cli":
@@ -219,10 +252,16 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         waiting += [other for other in inner if isinstance(other, BaseException)]
 
 
-def _transport(
+def unreachable(
     error: BaseException, service: str, config: AzureEntraIdConfiguration
-) -> TokenError | None:
-    """Return the error for a failed connection, or None when that was not the reason."""
+) -> TokenUnavailableError | None:
+    """Return the error for a failed connection, or None when that was not the reason.
+
+    Args:
+        error: what azure-core or requests raised.
+        service: what was asked, for the message.
+        config: the identity.
+    """
     found = list(_chain(error))
     names = {type(one).__name__ for one in found}
     if any(isinstance(one, ssl.SSLError) for one in found) or "SSLError" in names:
@@ -242,7 +281,12 @@ def _transport(
     elif any("Timeout" in name for name in names):
         what = f"{service} did not answer in time"
         cure = "Check firewalls and HTTPS_PROXY; deadline says how long to wait"
-    elif names & {"ServiceRequestError", "ServiceResponseError", "IncompleteReadError"}:
+    elif names & {
+        "ServiceRequestError",
+        "ServiceResponseError",
+        "IncompleteReadError",
+        "ConnectionError",
+    }:
         what = f"{service} broke off the connection"
         cure = "Check the network, firewalls and HTTPS_PROXY"
     else:

@@ -5,6 +5,7 @@ import sys
 import click
 
 from lightspeed_azure.emulators.standalone import serve
+from lightspeed_azure.errors import InvalidConfigurationError
 
 
 @click.command()
@@ -24,7 +25,7 @@ from lightspeed_azure.emulators.standalone import serve
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, not `export` lines.")
 def main(port: int, token_lifetime: float, as_json: bool) -> None:
     """Serve Entra ID, Azure OpenAI and IMDS, and print the environment that leads to them."""
-    sys.exit(
+    try:
         serve(
             token_lifetime=token_lifetime,
             entra_port=port,
@@ -32,8 +33,11 @@ def main(port: int, token_lifetime: float, as_json: bool) -> None:
             imds_port=port and port + 2,
             as_json=as_json,
             out=sys.stdout,
+            options=("--port", "--port + 1", "--port + 2"),
         )
-    )
+    except InvalidConfigurationError as error:
+        click.echo(error, err=True)
+        sys.exit(2)
 
 
 main()

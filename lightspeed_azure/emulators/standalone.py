@@ -1,15 +1,17 @@
 """The emulators on their own, for whoever wants to point another process at them."""
 
 import json
+import os
 import shlex
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import TextIO
 
 from lightspeed_azure.emulators.suite import Emulators
+from lightspeed_azure.errors import InvalidConfigurationError
 
 
 def serve(
@@ -20,7 +22,8 @@ def serve(
     imds_port: int,
     as_json: bool,
     out: TextIO,
-) -> int:
+    options: Sequence[str] = ("--entra-port", "--azure-port", "--imds-port"),
+) -> None:
     """Serve until SIGINT or SIGTERM, and tell `out` at the start what to set in the environment.
 
     `out` gets the throw-away client secret: showing it is the purpose. Nothing else does. Call it
@@ -33,9 +36,10 @@ def serve(
         imds_port: the same.
         as_json: one JSON object on one line, in the place of ``export`` lines for a shell.
         out: where to write.
+        options: what the three ports are called in messages.
 
-    Returns:
-        The exit code: 0; 1 when a port is taken.
+    Raises:
+        InvalidConfigurationError: a port is taken.
     """
     emulators = Emulators(
         token_lifetime=token_lifetime,
@@ -47,8 +51,8 @@ def serve(
         try:
             emulators.start()
         except OSError as error:
-            out.write(f"cannot listen: {error.strerror or error}\n")
-            return 1
+            asked = dict(zip(options, (entra_port, azure_port, imds_port), strict=True))
+            raise _taken(error, asked) from None
         with emulators:
             environment = emulators.environment()
             if as_json:
@@ -59,7 +63,22 @@ def serve(
                 )
             out.flush()
             ended.wait()
-    return 0
+
+
+def _taken(error: OSError, asked: Mapping[str, int]) -> InvalidConfigurationError:
+    """Return the error for a port that cannot be listened at.
+
+    Args:
+        error: of asyncio, whose text names the address.
+        asked: option → port.
+    """
+    reason = os.strerror(error.errno) if error.errno else "no such address"
+    taken = {name: port for name, port in asked.items() if port and f", {port})" in str(error)}
+    names = " and ".join(taken or asked)
+    port = next(iter(taken.values()), "")
+    return InvalidConfigurationError(
+        f"{names}: cannot listen at 127.0.0.1:{port} ({reason}); give another port"
+    )
 
 
 @contextmanager

@@ -8,11 +8,15 @@ Imports nothing heavy.
 
 import copy
 import logging
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
-from lightspeed_azure.enrichment.providers import AZURE_PROVIDER_TYPE, azure_providers
+from lightspeed_azure.enrichment.providers import (
+    AZURE_PROVIDER_TYPE,
+    all_providers,
+    azure_providers,
+)
 from lightspeed_azure.enrichment.stack_file import (
     Enriched,
     decoded,
@@ -20,6 +24,7 @@ from lightspeed_azure.enrichment.stack_file import (
     enriched,
     identities_in,
     identities_of,
+    providers_in,
     read,
     write_atomically,
 )
@@ -34,6 +39,7 @@ __all__ = [
     "generate_configuration",
     "identities_in",
     "identities_of",
+    "providers_in",
     "read",
     "write_atomically",
 ]
@@ -62,7 +68,7 @@ def enrich_azure_entra_id_inference(
     ours = {id(provider.entry) for provider in azure}
     others = {
         id(entry.get("config"))
-        for entry in _entries(ls_config)
+        for entry in all_providers(ls_config)
         if id(entry) not in ours and entry.get("config") is not None
     }
     for provider in azure:
@@ -115,11 +121,3 @@ def generate_configuration(
         _logger.info("Enriched %s", change)
     for warning in outcome.warnings:
         _logger.warning("%s", warning)
-
-
-def _entries(ls_config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield the providers of every API."""
-    for entries in (ls_config.get("providers") or {}).values():
-        for entry in entries if isinstance(entries, list) else ():
-            if isinstance(entry, Mapping):
-                yield entry

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from lightspeed_azure.enrichment.document import Path
@@ -25,10 +26,12 @@ class Note(NamedTuple):
     Attributes:
         path: which key.
         text: what is so, and what to do about it.
+        fatal: whether a stack with this environment would not start.
     """
 
     path: Path
     text: str
+    fatal: bool = False
 
 
 ENDPOINT = "https://<resource>.openai.azure.com/openai/v1"
@@ -46,11 +49,18 @@ def advice(
     Args:
         tree: the stack's configuration.
         azure: its Azure providers.
-        identities: the `provider_id` of each identity, None for one that serves every provider.
+        identities: the `provider_id` of each identity, None for one that serves every provider;
+            empty when Entra ID is not configured, and then Azure's providers are left alone.
         changed: the keys named `api_key` that the plan changes.
         dropped: the keys that it removes.
     """
     yield from _of_other_keys(tree)
+    if not identities:
+        return
+    slips = list(_of_types(tree))
+    yield from slips
+    if not azure and slips:
+        return
     if not azure:
         yield Note(
             INFERENCE,
@@ -73,6 +83,24 @@ def advice(
     yield from _of_identities(azure, identities)
 
 
+def _of_types(tree: Mapping[str, Any]) -> Iterator[Note]:
+    """Yield the types that are meant to be Azure's, and are none; an external provider may have any."""
+    for path, entry in inference_providers(tree):
+        written = str(entry.get("provider_type") or "")
+        name = written.lower().replace("_", "-").rpartition(":")[2]
+        meant = name.startswith("azure") or get_close_matches(name, ["azure"], cutoff=0.8)
+        if meant and written != AZURE_PROVIDER_TYPE and not _is_external(tree, entry, written):
+            yield Note(
+                (*path, "provider_type"),
+                f"is none that a stack knows; did you mean {AZURE_PROVIDER_TYPE}?",
+                fatal=True,
+            )
+
+
+def _is_external(tree: Mapping[str, Any], entry: Mapping[str, Any], written: str) -> bool:
+    return bool("${" in written or entry.get("module") or tree.get("external_providers_dir"))
+
+
 def _of_other_keys(tree: Mapping[str, Any]) -> Iterator[Note]:
     """Yield the keys of other providers without which the stack would not start."""
     for path, entry in inference_providers(tree):
@@ -88,8 +116,9 @@ def _of_other_keys(tree: Mapping[str, Any]) -> Iterator[Note]:
             if match and not match[2]:
                 yield Note(
                     (*path, "config", key),
-                    f"keeps the stack from starting where {match[1]} is unset; write "
+                    f"keeps the stack from starting where {match[1]} has no value; write "
                     f"${{env.{match[1]}:=}}, and give requests their key by provider_credentials",
+                    fatal=not os.environ.get(match[1]),
                 )
 
 
@@ -128,7 +157,8 @@ def _of_endpoint(provider: AzureProvider) -> Iterator[Note]:
     if needed:
         yield Note(
             (*path, "base_url"),
-            f"keeps the stack from starting where {needed[0]} is unset; set it to {ENDPOINT}",
+            f"keeps the stack from starting where {needed[0]} has no value; set it to {ENDPOINT}",
+            fatal=True,
         )
     known = resolved(with_environment(text))
     if not text:
@@ -151,7 +181,7 @@ def _of_key(
     if needed and path not in changed:
         yield Note(
             path,
-            f"keeps the stack from starting where {needed[0][1]} is unset; "
+            f"keeps the stack from starting where {needed[0][1]} has no value; "
             f"write ${{env.{needed[0][1]}:=}}, or let this command repair it",
         )
     match = REFERENCE.fullmatch(key) if isinstance(key, str) else None

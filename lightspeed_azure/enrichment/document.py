@@ -8,7 +8,12 @@ import re
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from lightspeed_azure.enrichment.yaml_faults import UNDEFINED_ALIAS, is_json, scrubbed, unprintable
+from lightspeed_azure.enrichment.yaml_faults import (
+    UNDEFINED_ALIAS,
+    explained,
+    is_json,
+    unprintable,
+)
 from lightspeed_azure.errors import InvalidConfigurationError
 
 type Path = tuple[str | int, ...]
@@ -139,7 +144,7 @@ class Document:
         try:
             root = yaml.compose(self.text)
         except MarkedYAMLError as error:
-            line, problem = scrubbed(error)
+            line, problem = explained(error)
             failure = self.error(line, problem)
         except RecursionError:
             failure = self.error(None, _TOO_DEEP)

@@ -25,12 +25,14 @@ class ShapeError(InvalidConfigurationError):
     Attributes:
         path: which part.
         text: what is wrong, and what to do.
+        line_of: the part whose line is shown.
     """
 
-    def __init__(self, path: Path, text: str) -> None:
+    def __init__(self, path: Path, text: str, *, line_of: Path | None = None) -> None:
         super().__init__(f"{dotted(path)}: {text}" if path else text)
         self.path = path
         self.text = text
+        self.line_of = line_of or path
 
 
 class AzureProvider(NamedTuple):
@@ -59,6 +61,45 @@ class AzureProvider(NamedTuple):
     def name(self) -> str:
         """Its `provider_id` as the stack gives it, here, when its condition holds."""
         return resolved(with_environment(self.entry.get("provider_id")))
+
+
+def check_is_configuration(tree: object) -> None:
+    """Refuse a file that is known to be something else than a stack's configuration.
+
+    Raises:
+        ShapeError: with what it is, and what to give instead.
+    """
+    if not isinstance(tree, Mapping) or "providers" in tree:
+        return
+    ours = next((name for name in tree if name in _LIGHTSPEED_STACK), None)
+    if "apiVersion" in tree and "kind" in tree:
+        what, key, give = f"a Kubernetes {tree['kind']}", "apiVersion", ""
+        give = _IN_KUBERNETES.get(str(tree["kind"]), f"give the run.yaml {_STARTS}")
+    elif ours:
+        stack = tree.get("llama_stack") or tree.get("ogx")
+        named = isinstance(stack, Mapping) and "library_client_config_path" in stack
+        run_yaml = (
+            "run.yaml, which library_client_config_path names,"
+            if named
+            else "the stack's run.yaml,"
+        )
+        what, key, give = "lightspeed-stack.yaml", ours, f"give {run_yaml} and this file with -c"
+    elif isinstance(tree.get("services"), Mapping):
+        what, key, give = "a Compose file", "services", f"give the run.yaml {_STARTS}"
+    else:
+        return
+    raise ShapeError((), f"is {what}, not a stack's configuration; {give}", line_of=(key,))
+
+
+_LIGHTSPEED_STACK = ("llama_stack", "ogx", "azure_entra_id", "provider_credentials")
+_STARTS = "that the stack starts from"
+_IN_KUBERNETES = {
+    "ConfigMap": (
+        "give the text below its data: kubectl get configmap NAME -o "
+        "jsonpath='{.data.run\\.yaml}' | lightspeed-azure enrich -"
+    ),
+    "Secret": "give the run.yaml that it holds",
+}
 
 
 def azure_providers(tree: object) -> list[AzureProvider]:
@@ -96,6 +137,15 @@ def inference_providers(tree: object) -> Iterator[tuple[Path, MutableMapping[str
         if not isinstance(entry, MutableMapping):
             raise ShapeError(path, "is not a provider; give it a provider_id and a provider_type")
         yield path, entry
+
+
+def all_providers(tree: object) -> Iterator[Mapping[str, Any]]:
+    """Yield the providers of every API; whatever has another shape is left out."""
+    providers = tree.get("providers") if isinstance(tree, Mapping) else None
+    for entries in providers.values() if isinstance(providers, Mapping) else ():
+        for entry in entries if isinstance(entries, list) else ():
+            if isinstance(entry, Mapping):
+                yield entry
 
 
 def registered_models(tree: Mapping[str, Any]) -> Iterator[tuple[Path, MutableMapping[str, Any]]]:

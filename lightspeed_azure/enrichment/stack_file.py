@@ -10,7 +10,15 @@ from typing import Any
 from lightspeed_azure.enrichment.advice import Note
 from lightspeed_azure.enrichment.document import LARGEST, Document
 from lightspeed_azure.enrichment.plan import carried_out, plan
-from lightspeed_azure.enrichment.providers import ShapeError, azure_providers, dotted
+from lightspeed_azure.enrichment.providers import (
+    ShapeError,
+    all_providers,
+    azure_providers,
+    check_is_configuration,
+    dotted,
+    resolved,
+    with_environment,
+)
 from lightspeed_azure.enrichment.rewriting import rewritten, written
 from lightspeed_azure.errors import InvalidConfigurationError
 
@@ -23,13 +31,15 @@ class Enriched:
         before: the text as it was.
         after: the text as it is now; the same where nothing had to change.
         changes: what was changed, one line each, as `file:line: key: what`; lines of `before`.
-        warnings: what the operator should look at, likewise, each with its cure.
+        warnings: what the operator should look at, in the same form, each with its cure.
+        fatal: those of the warnings without whose cure a stack with this environment does not start.
     """
 
     before: str
     after: str
     changes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    fatal: tuple[str, ...] = ()
 
 
 def enriched(
@@ -63,13 +73,16 @@ def enriched(
         return f"{where}: {dotted(note.path)}: {note.text}"
 
     try:
+        check_is_configuration(document.value)
         todo = plan(document.value, identities, repair=repair, drop_api_key=drop_api_key)
     except ShapeError as error:
-        where = document.line(error.path)
+        where = document.line(error.line_of)
         problem = f"{dotted(error.path)}: {error.text}" if error.path else error.text
         raise document.error(where, problem) from None
+    warnings = tuple(line(note) for note in todo.warnings)
+    fatal = tuple(line(note) for note in todo.warnings if note.fatal)
     if not identities:
-        return Enriched(text, text)
+        return Enriched(text, text, warnings=warnings, fatal=fatal)
     if expand_aliases:
         after = written(carried_out(document.value, todo.changes))
     else:
@@ -78,7 +91,8 @@ def enriched(
         text,
         after if todo.changes else text,
         tuple(line(Note(change.path, change.why)) for change in todo.changes),
-        tuple(line(note) for note in todo.warnings),
+        warnings,
+        fatal,
     )
 
 
@@ -90,6 +104,21 @@ def endpoints_in(path: Path) -> dict[str, str | None]:
     """
     document = Document(read(path), str(path))
     return {provider.name: provider.endpoint for provider in azure_providers(document.value)}
+
+
+def providers_in(path: Path) -> dict[str, str]:
+    """Return provider_id → provider_type of every provider of run.yaml, as far as known here.
+
+    Raises:
+        InvalidConfigurationError: the file cannot be read.
+    """
+    document = Document(read(path), str(path))
+    return {
+        resolved(with_environment(entry.get("provider_id"))): resolved(
+            with_environment(entry.get("provider_type"))
+        )
+        for entry in all_providers(document.value)
+    }
 
 
 def identities_of(config: Any) -> tuple[str | None, ...]:

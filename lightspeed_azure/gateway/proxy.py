@@ -85,19 +85,20 @@ class Proxy:
         self._forwarding = Forwarding(
             self._upstream, manager, self._credentials, config, tracing=self._tracing
         )
+        self._status = Status(
+            manager,
+            inbound=self._inbound.status,
+            stack=self._upstream.state,
+            draining=lambda: self.probes.draining,
+            credentials=self._credentials.status,
+            dependents=config.dependents,
+        )
         service = Service(
             forwarding=self._forwarding,
             upstream=self._upstream,
             inbound=self._inbound,
             probes=self.probes,
-            status=Status(
-                manager,
-                inbound=self._inbound.status,
-                stack=self._upstream.state,
-                draining=lambda: self.probes.draining,
-                credentials=self._credentials.status,
-                dependents=config.dependents,
-            ),
+            status=self._status,
             metrics=self._metrics,
             routes=routes,
             tracing=self._tracing,
@@ -147,6 +148,7 @@ class Proxy:
             raise
         self._manager.renew_if_due()
         self._behind.add(asyncio.create_task(self._credentials.look()))
+        self._behind.add(asyncio.create_task(self._status.follow()))
         if self._certificate:
             self._behind.add(asyncio.create_task(self._certificate.follow()))
         return self

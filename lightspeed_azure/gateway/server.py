@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 import ssl
 import traceback
@@ -135,9 +136,12 @@ class Listener:
                 self._server, host, port, ssl=self._tls, backlog=1024, reuse_address=True
             )
         except (OSError, UnicodeError) as error:
+            number = getattr(error, "errno", None) or 0
             reason = getattr(error, "strerror", None) or "no such address"
+            reason = os.strerror(number) if number > 0 else reason
             raise InvalidConfigurationError(
-                f"proxy.{self._name}: cannot listen at {host}:{port} ({reason}); "
+                f"proxy.{self._name} (--{self._name.replace('_', '-')}): cannot listen at "
+                f"{host}:{port} ({reason}); "
                 "give another host or port"
             ) from None
         for each in self._listening.sockets:

@@ -73,10 +73,9 @@ class Service:
         self._config = config
         self._routes = routes
         self._tracing = tracing
-        self._status = status
         self._memory: dict[str, Callable[[], Told]] = {
             "/livez": probes.live,
-            "/readyz": self._ready,
+            "/readyz": self._probes.ready,
             "/startupz": probes.started,
             "/status": lambda: (200, status.as_json()),
             "/openapi.json": lambda: (200, OPENAPI),
@@ -156,10 +155,6 @@ class Service:
         if route.name == "/client-config":
             return _json(200, await self._client_config(request), request_id)
         return _json(*self._memory[route.name](), request_id)
-
-    def _ready(self) -> Told:
-        self._status.observe()  # a condition's transition has the time at which it was seen
-        return self._probes.ready()
 
     async def _client_config(self, request: web.BaseRequest) -> dict[str, str]:
         own_url = f"{request.scheme}://{request.host}"

@@ -1,5 +1,6 @@
 """What `/status` tells operators and operators' programs; it holds no secret."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -67,7 +68,7 @@ class Status:
     def observe(self) -> list[dict[str, str]]:
         """Return the conditions as they are now, and note what has changed.
 
-        Call it now and then, as from a probe: a transition has the time of the call that saw it.
+        A transition has the time of the call that saw it; `follow` calls often enough.
         """
         credentials = tuple(self._credentials())
         ready = self._ready()
@@ -79,6 +80,12 @@ class Status:
                 text = f"Waits for the LLM proxy. {ready.message}"
                 conditions.append(Condition(kind, ready.status, "WaitingForLLMProxy", text))
         return self._conditions.observe(conditions)
+
+    async def follow(self, interval: float = 1.0) -> None:
+        """Note each change within `interval` seconds, until cancelled."""
+        while True:
+            self.observe()
+            await asyncio.sleep(interval)
 
     def as_json(self) -> dict[str, Any]:
         """Return the document."""

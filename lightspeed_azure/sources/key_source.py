@@ -115,10 +115,11 @@ class EnvironmentKey(KeySource):
         """Look it up; the last good value where it is gone."""
         del provider_id, field
         name = self.credential.source.env or ""
-        fault = fault_of(os.environ.get(name, "").strip())
+        value = os.environ.get(name)
+        fault = "is not set" if value is None else fault_of(value.strip())
         self.aging.note(f"variable {name} {fault}" if fault else "")
-        if not fault:
-            self.keep(SecretStr(os.environ[name].strip()))
+        if value is not None and not fault:
+            self.keep(SecretStr(value.strip()))
         return self._latest
 
 
@@ -180,7 +181,7 @@ def _fault_of_answer(key: object) -> str:
 def fault_of(text: str) -> str:
     """Return what is wrong with a key as a header would carry it, or ""."""
     if not text:
-        return "is not set, or empty"
+        return "is empty"
     if len(text) > LONGEST_KEY:
         return "holds more than 16 KiB"
     if not (text.isascii() and text.isprintable()):

@@ -8,6 +8,7 @@ from typing import Any
 
 from lightspeed_azure.config import ProviderCredential
 from lightspeed_azure.config.credential_shapes import credentials_from
+from lightspeed_azure.config.problems import meant
 from lightspeed_azure.config.provider_credentials import wrong_field
 from lightspeed_azure.config.provider_fields import TAKES_ANY, fields_of, key_field
 from lightspeed_azure.config.unshown import unshown
@@ -129,7 +130,7 @@ class ProviderCredentials:
             if entry.provider_id is not None and entry.provider_id not in providers:
                 yield (
                     f"provider_credentials {entry.name}: the stack has no provider "
-                    f"{entry.provider_id}; it has {', '.join(providers)}"
+                    f"{entry.provider_id}; {meant(entry.provider_id, providers)}"
                 )
         for name, kind in providers.items():
             try:
@@ -214,7 +215,10 @@ def _field(entry: ProviderCredential, provider_id: str, provider_type: str, fami
         found = key_field(provider_type, family)
         if found is not None:
             return found
-        problem = f"field is missing; nobody knows the one for the key of {provider_type}"
+        problem = (
+            f"field is missing; name the field for the key of {provider_type}, "
+            "or remove the entry if it takes no key"
+        )
     elif fields and entry.field not in fields and provider_type not in TAKES_ANY:
         problem = f"{entry.field} {wrong_field(provider_type, fields, entry.field)}"
     if problem:

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from click.testing import CliRunner
+
+from lightspeed_azure.cli import main
 
 
 @contextmanager
@@ -52,10 +55,44 @@ def test_the_lines_are_for_a_shell() -> None:
     assert shell.stdout.startswith("https://localhost:")
 
 
-def test_a_taken_port() -> None:
-    """The exit code is 1, and the text says why."""
+@pytest.mark.parametrize("option", ["--entra-port", "--azure-port", "--imds-port"])
+def test_a_taken_port_is_bad_input(option: str) -> None:
+    """As with `proxy`: exit code 2, and the option on standard error; nothing on standard output."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        with served("--port", str(taken.getsockname()[1])) as process:
-            out, _ = process.communicate(timeout=10)
-        assert process.returncode == 1
-        assert "cannot listen" in out
+        port = taken.getsockname()[1]
+        result = CliRunner().invoke(main, ["emulate", option, str(port)])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        f"lightspeed-azure: {option}: cannot listen at 127.0.0.1:{port} "
+        "(Address already in use); give another port\n"
+    )
+
+
+@pytest.mark.parametrize("option", ["--port", "--admin-port"])
+def test_the_proxy_does_alike(option: str, tmp_path: Path) -> None:
+    """The key and the option are named."""
+    file = tmp_path / "lightspeed-stack.yaml"
+    file.write_text("llama_stack: {url: 'http://127.0.0.1:1'}\n")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        other = "--admin-port" if option == "--port" else "--port"
+        arguments = ["proxy", "-c", str(file), option, str(port), other, "0"]
+        result = CliRunner().invoke(main, arguments)
+    key = f"proxy.{option.removeprefix('--').replace('-', '_')}"
+    assert result.exit_code == 2
+    assert result.stderr == (
+        f"lightspeed-azure: {key} ({option}): cannot listen at 127.0.0.1:{port} "
+        "(Address already in use); give another host or port\n"
+    )
+
+
+def test_a_taken_port_of_the_module(tmp_path: Path) -> None:
+    """`python -m lightspeed_azure.emulators` has one option for the three ports."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        command = [sys.executable, "-m", "lightspeed_azure.emulators", "--port", str(port)]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == (
+        f"--port: cannot listen at 127.0.0.1:{port} (Address already in use); give another port\n"
+    )
