@@ -34,6 +34,9 @@ class Source:
     def warm_up(self) -> None:
         """Nothing is slow."""
 
+    def hang(self) -> None:
+        """Nothing hangs."""
+
 
 def watched(clock: FakeClock, source: Source, *names: str) -> AzureEntraIDManager:
     """Return a manager whose identities, one a provider, ask the source."""
