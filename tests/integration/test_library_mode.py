@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from families import FAMILY
+from families import FAMILY, OGX
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from integration_support import RUN_CONFIG, ask, entra_block
@@ -48,6 +48,34 @@ async def test_the_first_answers_are_all_stored(
             listed = await client.chat.completions.list(limit=100)
             stored = len(FAMILY.listed(getattr(listed, "data", listed)))
     assert stored == FIRST
+    await holder.close()
+
+
+async def test_a_model_is_called_provider_id_and_provider_model_id(
+    manager: AzureEntraIDManager, stack_environment: None, tmp_path: Path, emulators: Emulators
+) -> None:
+    """Both families take that name. Where model_id differs, only OGX lists and takes that one, too."""
+    text = RUN_CONFIG.read_text()
+    config = tmp_path / "run.yaml"
+    config.write_text(text.replace("- model_id: gpt-4o-mini", "- model_id: chat"))
+    assert config.read_text() != text
+    holder = AsyncLlamaStackClientHolder.isolated(manager=manager)
+    await holder.load(
+        LlamaStackConfiguration(use_as_library_client=True, library_client_config_path=config)
+    )
+    client = holder.get_client()
+    listed = [model.id for model in FAMILY.listed(await client.models.list())]
+    assert "hello" in await ask(client, "hello", "azure/gpt-4o-mini")
+    assert emulators.azure.requests.by_model == {"gpt-4o-mini": 1}
+    if FAMILY is OGX:
+        assert listed == ["azure/chat"]
+        assert "hello" in await ask(client, "hello", "azure/chat")
+        assert emulators.azure.requests.by_model == {"gpt-4o-mini": 2}
+    else:
+        assert listed == ["azure/gpt-4o-mini"]
+        with pytest.raises(Exception, match="deployment for this resource does not exist"):
+            await ask(client, "hello", "azure/chat")
+        assert emulators.azure.requests.by_model == {"gpt-4o-mini": 1, "chat": 1}
     await holder.close()
 
 
