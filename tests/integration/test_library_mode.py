@@ -23,7 +23,7 @@ from lightspeed_azure import (
 from lightspeed_azure.emulators import Emulators
 from lightspeed_azure.fastapi import ClientDep, lifespan
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 CONFIG = LlamaStackConfiguration(use_as_library_client=True, library_client_config_path=RUN_CONFIG)
 FIRST = 20

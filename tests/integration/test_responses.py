@@ -10,7 +10,7 @@ from integration_support import EXAMPLE, MODEL, RUN_CONFIG
 
 from lightspeed_azure import AsyncLlamaStackClientHolder, AzureEntraIDManager
 from lightspeed_azure.emulators import Emulators, Fault
-from lightspeed_azure.transports import async_http_client
+from lightspeed_azure.transports.httpx2 import async_http_client
 
 pytestmark = pytest.mark.integration
 
