@@ -14,9 +14,9 @@ from lightspeed_azure.emulators import Emulators
 
 MODEL = "azure/gpt-4o-mini"
 
-RUN_CONFIG = Path(__file__).parent / "integration" / "run.yaml"
-
 EXAMPLE = Path(__file__).parents[1] / "examples" / "service"
+
+RUN_CONFIG = EXAMPLE / "run.yaml"
 
 
 def entra_block(emulators: Emulators) -> dict[str, object]:

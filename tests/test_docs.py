@@ -15,7 +15,7 @@ from lightspeed_azure.config import configuration_from_mapping
 from lightspeed_azure.emulators import Emulators
 
 ROOT = Path(__file__).parents[1]
-DOCS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 
 
@@ -82,8 +82,8 @@ def test_the_configuration_of_the_readme_is_read() -> None:
     assert loaded.llama_stack is not None
     assert loaded.llama_stack.use_as_library_client
     example = yaml.safe_load((EXAMPLE / "run.yaml").read_text())
-    for key, value in stack.items():
-        assert example[key] == value, f"README and examples/service/run.yaml differ in {key}"
+    assert stack["providers"]["inference"] == example["providers"]["inference"]
+    assert stack["registered_resources"] == example["registered_resources"]
 
 
 def test_the_examples_of_credentials_are_the_same_in_both_places() -> None:

@@ -108,7 +108,7 @@ async def test_streams_renewals_and_callers_who_leave(tmp_path: Path, seconds: f
     judge = Judge()
     async with (
         serving(stack(judge)) as url,
-        command(url, tmp_path, credential="ShortLived") as running,
+        command(url, tmp_path, credential="ShortLived", connect_timeout=60.0) as running,
     ):
         await callers(running.url, 1.0)  # what is built once is built now
         memory, files = usage(running.process.pid)

@@ -26,7 +26,7 @@ from lightspeed_azure.clients.ogx_answer import get_json, held_answer, unless_re
 from lightspeed_azure.clients.ogx_body import check_body, checked
 from lightspeed_azure.clients.pinned_transport import pinned_transport
 from lightspeed_azure.clients.refusal import forget_token
-from lightspeed_azure.clients.starting import initialize
+from lightspeed_azure.clients.starting import create_tables, initialize
 from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.fork import importing
 from lightspeed_azure.provider_data import (
@@ -89,6 +89,7 @@ async def start(generation: Generation, run_config: Path, make_calls: MakeCalls)
     client = await asyncio.to_thread(made)
     await initialize(client)
     client.carry(make_calls(functools.partial(ask, functools.partial(get_json, client.api_client))))
+    await create_tables(client)
     return client
 
 

@@ -22,7 +22,7 @@ from lightspeed_azure.clients.inference_call import Call, Calls, MakeCalls
 from lightspeed_azure.clients.listing import ask
 from lightspeed_azure.clients.pinned_transport import pinned_transport
 from lightspeed_azure.clients.refusal import forget_token
-from lightspeed_azure.clients.starting import initialize
+from lightspeed_azure.clients.starting import create_tables, initialize
 from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.fork import importing
 from lightspeed_azure.provider_data import (
@@ -77,6 +77,7 @@ async def start(generation: Generation, run_config: Path, make_calls: MakeCalls)
     client = await asyncio.to_thread(made)
     await initialize(client)
     client.calls = make_calls(functools.partial(ask, client.get_json))
+    await create_tables(client)
     return client
 
 

@@ -76,6 +76,16 @@ async def initialize(client: Any) -> None:
         raise
 
 
+async def create_tables(client: Any) -> None:
+    """Have the stack inside a client create its database tables, before requests arrive.
+
+    The stack creates them when it first reads or writes an answer. Several first answers at once race
+    for that: on a fresh database all but one are not stored ("no such table: inference_store").
+    """
+    with contextlib.suppress(Exception):  # a stack without such a store answers all the same
+        await client.chat.completions.list(limit=1)
+
+
 def _reason(error: Exception, by_hand: str) -> str:
     """Return why; only these two errors say it without a value of the configuration."""
     name = type(error).__name__

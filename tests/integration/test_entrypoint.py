@@ -124,14 +124,22 @@ def start(
 
 
 def test_arguments_reach_the_stack(folder: Path, watched: Path) -> None:
-    """Whatever follows the file is the stack's, letter by letter; the file is a new private one."""
-    result = start(folder, watched, "run.yaml", "--port", "1 2", ENRICHED_RUN_YAML="")
-    assert result.returncode == 0, result.stderr
+    """Arguments after the file go to the stack unchanged; each start overwrites one private file."""
+    for _ in range(2):
+        result = start(folder, watched, "run.yaml", "--port", "1 2", ENRICHED_RUN_YAML="")
+        assert result.returncode == 0, result.stderr
+    (enriched,) = (folder / ".cache" / "lightspeed-azure").iterdir()
+    assert enriched.stat().st_mode & 0o077 == 0
+    assert enriched.parent.stat().st_mode & 0o077 == 0
+    assert {each.name for each in folder.iterdir()} == {
+        *("run.yaml", "enriched", "bin", "started", ".cache"),
+    }
     verb = ["run"] if FAMILY is OGX else ["stack", "run"]
     said = (folder / "started").read_text().split()
     assert said[: len(verb)] == verb
     assert said[-3:] == ["--port", "1", "2"]
-    assert "model_validation: false" in Path(said[len(verb)]).read_text()
+    assert said[len(verb)] == str(enriched)
+    assert "model_validation: false" in enriched.read_text()
 
 
 @pytest.mark.parametrize(

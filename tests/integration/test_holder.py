@@ -5,14 +5,13 @@ import gc
 import json
 import os
 import threading
-from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 from fake_stack import BASE_URL, answering, headers_of, serving, stack
 from families import FAMILY
-from integration_support import ask, ask_streaming, broken_run_config
+from integration_support import RUN_CONFIG, ask, ask_streaming, broken_run_config
 
 from lightspeed_azure import (
     AsyncLlamaStackClientHolder,
@@ -72,7 +71,7 @@ async def test_a_stack_that_hangs_is_bounded(
     """A start that takes too long is a typed error, and leaves nothing held."""
     config = LlamaStackConfiguration(
         use_as_library_client=True,
-        library_client_config_path=Path(__file__).with_name("run.yaml"),
+        library_client_config_path=RUN_CONFIG,
     )
     holder = holder_of(manager, start_limit=0.0)
     with pytest.raises(StackUnavailableError, match="did not start within"):

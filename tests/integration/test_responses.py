@@ -3,12 +3,14 @@
 import asyncio
 from typing import Any
 
+import openai
 import pytest
 from families import FAMILY
-from integration_support import MODEL
+from integration_support import EXAMPLE, MODEL, RUN_CONFIG
 
-from lightspeed_azure import AsyncLlamaStackClientHolder
+from lightspeed_azure import AsyncLlamaStackClientHolder, AzureEntraIDManager
 from lightspeed_azure.emulators import Emulators, Fault
+from lightspeed_azure.transports.httpx2 import async_http_client
 
 pytestmark = pytest.mark.integration
 
@@ -48,6 +50,21 @@ async def test_responses_carry_the_token(
         "response.completed",
     ]
     assert emulators.azure.requests.rejected == 0
+
+
+async def test_the_examples_stack_answers_the_openai_client(
+    stack_url: str, manager: AzureEntraIDManager, emulators: Emulators
+) -> None:
+    """`responses.create` works against the stack of examples/service."""
+    assert RUN_CONFIG == EXAMPLE / "run.yaml"
+    async with openai.AsyncOpenAI(
+        base_url=f"{stack_url}/v1",
+        api_key="unused",
+        http_client=async_http_client(stack_url, manager=manager),
+    ) as client:
+        answer = await client.responses.create(model=MODEL, input="hello")
+    assert "hello" in answer.output_text
+    assert emulators.azure.requests.accepted == 1
 
 
 async def test_a_refused_response_is_repeated(

@@ -403,7 +403,9 @@ def test_a_forked_child_waits_for_no_thread_of_its_parent(
         changing.join()
 
 
-def run_script(config: LlamaStackConfiguration, emulators: Emulators) -> tuple[list[str], str]:
+def run_script(
+    config: LlamaStackConfiguration, emulators: Emulators, *, limit: float = 100
+) -> tuple[list[str], str]:
     """Run the script; return who was answered, and all that it said."""
     block = {name: str(value) for name, value in entra_block(emulators).items()}
     block["client_secret"] = emulators.entra.application.client_secret.get_secret_value()
@@ -413,7 +415,7 @@ def run_script(config: LlamaStackConfiguration, emulators: Emulators) -> tuple[l
         input=json.dumps(given),
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=limit,
         check=False,
     )
     assert result.returncode == 0, result.stderr
@@ -431,6 +433,7 @@ def test_a_script_forks_and_ends_by_itself(stack_url: str, emulators: Emulators)
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(900)
 def test_a_script_with_the_stack_inside_forks_and_ends_by_itself(
     stack_environment: None, emulators: Emulators
 ) -> None:
@@ -438,6 +441,7 @@ def test_a_script_with_the_stack_inside_forks_and_ends_by_itself(
     answered, _ = run_script(
         LlamaStackConfiguration(use_as_library_client=True, library_client_config_path=RUN_CONFIG),
         emulators,
+        limit=600,
     )
     assert answered[:3] == ["first", "child", "parent"]
 
