@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 import httpx
 
 from lightspeed_azure.check.finding import Finding, ill, look, well
+from lightspeed_azure.clients.environment_proxy import environment_proxy
 from lightspeed_azure.clients.generation import GENERATIONS, Generation
 from lightspeed_azure.config import LlamaStackConfiguration
-from lightspeed_azure.config.llama_stack import is_loopback
 from lightspeed_azure.enrichment import AZURE_PROVIDER_TYPE
 
 STACK, VERSIONS, INBOUND, PROVIDERS, MODELS = "stack", "versions", "access", "provider", "models"
@@ -48,12 +48,15 @@ class StackService:
         """Return an HTTP client for it, which follows no redirect; close it."""
         key = self._config.api_key
         bundle = self._config.ca_bundle
+        url = urlsplit(self.url)
         return httpx.Client(
             base_url=self.url,
             headers={"Authorization": f"Bearer {key.get_secret_value()}"} if key else {},
-            verify=ssl.create_default_context(cafile=bundle) if bundle else True,
+            transport=httpx.HTTPTransport(
+                verify=ssl.create_default_context(cafile=bundle) if bundle else True,
+                proxy=environment_proxy(url.scheme, url.hostname or ""),
+            ),
             timeout=timeout,
-            trust_env=not is_loopback(urlsplit(self.url).hostname or ""),
         )
 
     def examine(self) -> Iterator[Finding]:
