@@ -50,7 +50,7 @@ def calls(manager: AzureEntraIDManager) -> Calls:
 
 async def call_of(calls: Calls, *, method: str = "POST", **options: Any) -> Call:
     """Return the call of a chat completion, or of what the options say."""
-    given = {
+    given: dict[str, Any] = {
         "path": "/v1/chat/completions",
         "body": {"model": MODEL},
         "default_data": {},
@@ -109,7 +109,8 @@ async def test_a_streamed_response_is_sent_twice_at_most(
             raise first
         return "a stream"
 
-    def hold(answer: Any, *_: Any, may_repeat: bool) -> Any:
+    def hold(answer: Any, sent: Any, send_again: Any, *, may_repeat: bool) -> Any:
+        del sent, send_again
         held.append(may_repeat)
         return answer
 
@@ -134,7 +135,7 @@ async def test_a_streamed_response_is_sent_twice_at_most(
         ("https://stack.example.org:8321/v1", False),
     ],
 )
-async def test_provider_data_goes_to_one_origin(url: str, goes: bool) -> None:  # noqa: FBT001
+async def test_provider_data_goes_to_one_origin(url: str, goes: bool) -> None:
     """Scheme, host and port must agree: the same port may speak plain HTTP, too."""
     seen: list[httpx.Request] = []
 

@@ -16,6 +16,7 @@ from lightspeed_azure.check.credentials import header_of, keys_for
 from lightspeed_azure.check.finding import Finding, State, ill, look, well
 from lightspeed_azure.check.stack import StackService
 from lightspeed_azure.clients.generation import LLAMA_STACK
+from lightspeed_azure.clients.refusal import is_missing_role
 from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.errors import LightspeedAzureError, TokenError
 from lightspeed_azure.manager import AzureEntraIDManager
@@ -177,6 +178,9 @@ def located(status: int, text: str, model: str) -> Finding:
 
     Azure's answers come through the stack with "Error code: …" before them.
     """
+    if is_missing_role(text):
+        cure = f"Assign the role {ROLE!r} on the resource (it takes minutes to count)"
+        return ill(INFERENCE, "Azure (401): the identity has no role on this resource", cure)
     azure = next((code for code in _REFUSALS if f"Error code: {code}" in text), None)
     if azure is not None:
         what, cure = _REFUSALS[azure]

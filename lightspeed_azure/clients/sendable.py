@@ -63,5 +63,7 @@ def _which(raw: list[tuple[bytes, bytes]]) -> str:
         try:
             h11.Request(method="GET", target="/", headers=_with_host([(name, value)]))
         except h11.LocalProtocolError:
-            return f"The value of the header {shown} is not valid (for example, it holds a line break)"
+            return (
+                f"The value of the header {shown} is not valid (for example, it holds a line break)"
+            )
     return "The headers Host, Content-Length or Transfer-Encoding contradict each other"
