@@ -46,8 +46,9 @@ async def test_a_socks_proxy_is_ignored_with_a_warning(
     await holder.close()
     StackService(config).client().close()
     told = [record.getMessage() for record in caplog.records if "PROXY" in record.getMessage()]
-    assert set(told) == {
+    expected = (
         "The proxy in HTTPS_PROXY or ALL_PROXY is not an HTTP proxy, so it is not used for "
         "stack.example; set HTTPS_PROXY=http://host:port, or NO_PROXY=stack.example if no proxy "
         "is needed"
-    }
+    )
+    assert set(told) == {expected}
