@@ -15,7 +15,7 @@ from check_support import check, run, states, write_configuration
 from lightspeed_azure.check.authority import of_authority
 from lightspeed_azure.check.claims import audience_for
 from lightspeed_azure.check.inference import located, of_service
-from lightspeed_azure.check.stack import StackService
+from lightspeed_azure.check.stack import VECTOR_STORES, StackService
 from lightspeed_azure.clients.generation import LLAMA_STACK
 from lightspeed_azure.config import AzureEntraIdConfiguration, LlamaStackConfiguration
 from lightspeed_azure.demo.processes import free_port
@@ -397,3 +397,61 @@ def test_versions_that_do_not_fit_and_a_key_that_is_missing(
     )
     assert "llama_stack.api_key" in findings["access"][0]["cure"]
     assert {states(findings)[name] for name in ("versions", "access")} == {"ill"}
+
+
+class Stack(BaseHTTPRequestHandler):
+    """A stack with vector stores, whose embedding model is a provider's."""
+
+    embedding = "azure"
+
+    def do_GET(self) -> None:
+        """Say what it serves."""
+        models = [
+            {"id": "azure/chat", "custom_metadata": {"provider_id": "azure", "model_type": "llm"}},
+            {
+                "id": f"{self.embedding}/embed",
+                "custom_metadata": {"provider_id": self.embedding, "model_type": "embedding"},
+            },
+        ]
+        azure = {"provider_id": "azure", "provider_type": "remote::azure"}
+        providers = [
+            {**azure, "api": "inference", "config": {"base_url": "https://x/openai/v1"}},
+            {"provider_id": "faiss", "provider_type": "inline::faiss", "api": "vector_io"},
+        ]
+        answers = {
+            "/v1/version": {"version": "0.7.3"},
+            "/v1/health": {"status": "OK"},
+            "/v1/models": {"data": models},
+            "/v1/providers": {"data": providers},
+        }
+        body = json.dumps(answers[self.path]).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Be silent."""
+
+
+@pytest.mark.parametrize("embedding", ["azure", "sentence-transformers"])
+def test_vector_stores_with_embeddings_of_azure(
+    embedding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They get no token, which is said; with embeddings of another provider nothing is."""
+    monkeypatch.setattr(Stack, "embedding", embedding)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Stack) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        config = LlamaStackConfiguration(url=f"http://127.0.0.1:{server.server_address[1]}")
+        found = [each for each in StackService(config).examine() if each.question == VECTOR_STORES]
+        server.shutdown()
+    assert [(each.found, each.cure) for each in found] == (
+        [
+            (
+                "embeddings of azure/embed get no token, so Azure refuses them",
+                "Use an embedding model of another provider for vector stores",
+            )
+        ]
+        if embedding == "azure"
+        else []
+    )

@@ -80,9 +80,27 @@ async def test_tools_are_not_called_twice(stream: object) -> None:
         answer = await http.post("/v1/responses", json={**asked, "stream": stream})
         assert answer.status_code == 401
         assert len(bodies) == 1
-    async with in_front_of(handle) as proxy, caller(proxy) as http:  # whose token is not a new one
+    async with in_front_of(handle) as proxy, caller(proxy) as http:
         await http.post(CHAT, json=QUESTION)
     assert [json.loads(each)["model"] for each in bodies[1:]] == [QUESTION["model"]] * 2
+
+
+@pytest.mark.parametrize(("tool", "sends"), [("web_search", 1), ("function", 2)])
+async def test_a_streamed_response_with_tools_is_not_sent_twice(tool: str, sends: int) -> None:
+    """A refusal inside the stream is the caller's, where the stack calls tools for it."""
+    bodies: list[bytes] = []
+    failed = {"type": "response.failed", "response": {"error": {"message": REFUSAL}}}
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        bodies.append(await request.read())
+        text = f'data: {{"type": "response.created"}}\n\ndata: {json.dumps(failed)}\n\n'
+        return web.Response(text=text, content_type="text/event-stream")
+
+    asked = {"model": QUESTION["model"], "input": "x", "tools": [{"type": tool, "name": "f"}]}
+    async with in_front_of(handle) as proxy, caller(proxy) as http:
+        answer = await http.post("/v1/responses", json={**asked, "stream": True})
+    assert answer.text.endswith(f"data: {json.dumps(failed)}\n\n")
+    assert len(bodies) == sends
 
 
 @pytest.mark.parametrize("text", ["access token is " + "a" * 200_000, "access token is " * 12_000])

@@ -13,6 +13,7 @@ from openai import APIStatusError, AsyncOpenAI
 from proxying import (
     CHAT,
     EVENT,
+    MODEL,
     QUESTION,
     STREAMED,
     Recording,
@@ -269,6 +270,39 @@ async def test_time_limits() -> None:
         with pytest.raises(httpx.RemoteProtocolError):
             await http.post(CHAT, json=STREAMED)
         over.set()
+
+
+async def test_a_held_response_is_kept_alive() -> None:
+    """While the opening of a response is held, all that comes counts, and the caller sees signs.
+
+    After it, a comment counts, too.
+    """
+    opening = [{"type": "response.created"}, *[{"type": "response.in_progress"}] * 3]
+    parts = [
+        *(b"data: %s\n\n" % json.dumps(each).encode() for each in opening),
+        *(b": ping\n\n", b": ping\n\n", b'data: {"type"', b': "response.output_text.delta"'),
+        *(b"}\n\n", b": ping\n\n", b": ping\n\n", b"data: [DONE]\n\n"),
+    ]
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        await request.read()
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for part in parts:
+            await response.write(part)
+            await asyncio.sleep(0.25)
+        return response
+
+    asked = {"model": MODEL, "input": "hello", "stream": True}
+    async with (
+        in_front_of(handle, idle_timeout=0.9) as proxy,
+        caller(proxy) as http,
+        http.stream("POST", "/v1/responses", json=asked) as answer,
+    ):
+        text = b"".join([part async for part in answer.aiter_raw()])
+    held, _, rest = text.partition(parts[0])
+    assert held == b":\n\n" * 2 + b": ping\n\n" * 2
+    assert parts[0] + rest == b"".join([*parts[:4], *parts[6:]])
 
 
 async def test_a_stack_that_is_not_there() -> None:

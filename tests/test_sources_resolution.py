@@ -41,19 +41,49 @@ async def test_a_key_that_the_provider_refuses_is_asked_for_again(hook: Hook) ->
     assert keys is not None
     with hook.registered(vault, name="vault", ttl=3600, failures=9):
         old = await keys.data()
-        said[0] = Answer("new-key")
+        said[0] = RuntimeError("down")
         keys.refused(old)
-        assert await keys.data() == old  # it is new itself
-        hook.scheduler.advance(2)
+        assert await keys.data() == old
+        said[0] = Answer("new-key")
+        assert await keys.data() == {"vllm_api_token": "new-key"}
+        said[0] = RuntimeError("down")
+        assert await keys.data() == {"vllm_api_token": "new-key"}
+
+
+async def test_a_refused_key_is_asked_for_again_at_once_unless_it_is_given_again(
+    hook: Hook,
+) -> None:
+    """However new it is; a resolver that returns it once more is believed for a second."""
+    said: list[object] = [Answer("old-key")]
+    asked: list[Question] = []
+
+    def vault(question: Question) -> object:
+        asked.append(question)
+        return said[0]
+
+    found = ProviderCredentials([{"provider_id": "mine", "source": {"plugin": "vault"}}])
+    keys = found.keys("mine", "remote::vllm", None, "llama-stack")
+    assert keys is not None
+    with hook.registered(vault, name="vault", ttl=30):
+        old = await keys.data()
+        said[0] = Answer("new-key")
         keys.refused({"vllm_api_token": "another-key"})
         assert await keys.data() == old
-        said[0] = RuntimeError("down")
         keys.refused(old)
-        assert await keys.data() == old
-        said[0] = Answer("new-key")
-        assert await keys.data() == {"vllm_api_token": "new-key"}
-        said[0] = RuntimeError("down")
-        assert await keys.data() == {"vllm_api_token": "new-key"}
+        new = await keys.data()
+        assert new == {"vllm_api_token": "new-key"}
+        assert len(asked) == 2
+        for _ in range(20):
+            keys.refused(new)
+            assert await keys.data() == new
+        assert len(asked) == 3
+        said[0] = Answer("newer-key")
+        hook.scheduler.advance(1)
+        keys.refused(new)
+        assert await keys.data() == {"vllm_api_token": "newer-key"}
+        said[0] = Answer("newest-key")
+        keys.refused({"vllm_api_token": "newer-key"})
+        assert await keys.data() == {"vllm_api_token": "newest-key"}
 
 
 async def test_what_is_said_of_a_resolver_that_gave_nothing(hook: Hook) -> None:

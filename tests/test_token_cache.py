@@ -511,7 +511,7 @@ def test_invalidate_drops_only_the_token_that_was_rejected() -> None:
 
 
 def test_a_new_token_that_is_rejected_too_is_kept_for_longer_and_longer() -> None:
-    """A resource that rejects every token costs one at once, then one after 30 s, 60 s, 120 s, …"""
+    """A resource that rejects every token costs one at once, and then fewer and fewer."""
     stage = Stage(numbered())
     dropped = []
     for second in range(1400):

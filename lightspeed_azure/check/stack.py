@@ -10,12 +10,13 @@ from urllib.parse import urlsplit
 import httpx
 
 from lightspeed_azure.check.finding import Finding, ill, look, well
+from lightspeed_azure.clients.environment_proxy import environment_proxy
 from lightspeed_azure.clients.generation import GENERATIONS, Generation
 from lightspeed_azure.config import LlamaStackConfiguration
-from lightspeed_azure.config.llama_stack import is_loopback
 from lightspeed_azure.enrichment import AZURE_PROVIDER_TYPE
 
 STACK, VERSIONS, INBOUND, PROVIDERS, MODELS = "stack", "versions", "access", "provider", "models"
+VECTOR_STORES = "vector stores"
 
 TIMEOUT = 10.0
 
@@ -44,17 +45,22 @@ class StackService:
         self.family: Generation | None = None
         self.endpoints: dict[str, str | None] = {}
         self.models: dict[str, str] = {}
+        self._has_vector_stores = False
+        self._embedding = ""  # an embedding model of an Azure provider
 
     def client(self, *, timeout: float = TIMEOUT) -> httpx.Client:
         """Return an HTTP client for it, which follows no redirect; close it."""
         key = self._config.api_key
         bundle = self._config.ca_bundle
+        url = urlsplit(self.url)
         return httpx.Client(
             base_url=self.url,
             headers={"Authorization": f"Bearer {key.get_secret_value()}"} if key else {},
-            verify=ssl.create_default_context(cafile=bundle) if bundle else True,
+            transport=httpx.HTTPTransport(
+                verify=ssl.create_default_context(cafile=bundle) if bundle else True,
+                proxy=environment_proxy(url.scheme, url.hostname or ""),
+            ),
             timeout=timeout,
-            trust_env=not is_loopback(urlsplit(self.url).hostname or ""),
         )
 
     def examine(self) -> Iterator[Finding]:
@@ -134,6 +140,9 @@ class StackService:
             for entry in _entries(providers)
             if entry.get("provider_type") == AZURE_PROVIDER_TYPE
         }
+        self._has_vector_stores = any(
+            entry.get("api") == "vector_io" for entry in _entries(providers)
+        )
         if not self.endpoints and not self._azure:
             yield self._of_models(client)
             return
@@ -147,12 +156,25 @@ class StackService:
             else:
                 yield ill(PROVIDERS, f"{name} has no base_url", "Set it in run.yaml")
         yield self._of_models(client)
+        if self._has_vector_stores and self._embedding:
+            found = f"embeddings of {self._embedding} get no token, so Azure refuses them"
+            cure = "Use an embedding model of another provider for vector stores"
+            yield look(VECTOR_STORES, found, cure)
 
     def _of_models(self, client: httpx.Client) -> Finding:
-        self.models = {
-            str(entry.get("id")): str((entry.get("custom_metadata") or {}).get("provider_id"))
+        described = {
+            str(entry.get("id")): entry.get("custom_metadata") or {}
             for entry in _entries(client.get("/v1/models"))
         }
+        self.models = {name: str(data.get("provider_id")) for name, data in described.items()}
+        self._embedding = next(
+            (
+                name
+                for name, data in described.items()
+                if data.get("model_type") == "embedding" and self.models[name] in self.endpoints
+            ),
+            "",
+        )
         wanted = self.endpoints if self._azure else self.providers
         ours = [model for model, provider in self.models.items() if provider in wanted]
         if ours:

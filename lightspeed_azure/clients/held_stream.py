@@ -41,9 +41,7 @@ class Sent(Protocol):
 class Hold(Protocol):
     """What `held` does, for the answers of one kind of client."""
 
-    def __call__(
-        self, answer: Any, sent: Sent, send_again: Send[Any], *, may_repeat: bool
-    ) -> Any:
+    def __call__(self, answer: Any, sent: Sent, send_again: Send[Any], *, may_repeat: bool) -> Any:
         """Return a streamed answer with its opening held back; another one as it is."""
         raise NotImplementedError
 

@@ -26,6 +26,7 @@ from lightspeed_azure.clients.ogx_answer import get_json, held_answer, unless_re
 from lightspeed_azure.clients.ogx_body import check_body, checked
 from lightspeed_azure.clients.pinned_transport import pinned_transport
 from lightspeed_azure.clients.refusal import forget_token
+from lightspeed_azure.clients.sendable import check_sendable
 from lightspeed_azure.clients.starting import create_tables, initialize
 from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.fork import importing
@@ -179,6 +180,7 @@ class Carrying:
         """Send a request; once more with a new token where Azure refused the first."""
         check_body(body, self.calls.tokens())
         headers, own = split(header_params or {})
+        check_sendable(method, headers)
         call = await self.calls.of(
             method,
             url,

@@ -22,6 +22,7 @@ from lightspeed_azure.clients.inference_call import Call, Calls, MakeCalls
 from lightspeed_azure.clients.listing import ask
 from lightspeed_azure.clients.pinned_transport import pinned_transport
 from lightspeed_azure.clients.refusal import forget_token
+from lightspeed_azure.clients.sendable import check_sendable
 from lightspeed_azure.clients.starting import create_tables, initialize
 from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.fork import importing
@@ -178,6 +179,7 @@ class Service(Carrying):
         call = _sending.get()
         if call is not None:
             strip(request.headers)
+            check_sendable(request.method, request.headers)
             header = await call.header()
             if header is not None:
                 request.headers[self.generation.header] = header

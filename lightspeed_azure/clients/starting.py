@@ -87,9 +87,9 @@ async def create_tables(client: Any) -> None:
 
 
 def _reason(error: Exception, by_hand: str) -> str:
-    """Return why; only these two errors say it without a value of the configuration."""
+    """Return why; only these errors say it without a value of the configuration."""
     name = type(error).__name__
-    if name == "EnvVarError" or isinstance(error, ModuleNotFoundError):
+    if name == "EnvVarError" or isinstance(error, ImportError):
         return f"{name}: {error}"
     if isinstance(error, ValidationError):
         problems = error.errors(include_url=False, include_context=False, include_input=False)

@@ -26,6 +26,7 @@ from lightspeed_azure.clients.learned import learned
 from lightspeed_azure.clients.listing import ask
 from lightspeed_azure.clients.ogx_body import check_body
 from lightspeed_azure.clients.pinned_transport import Home, PinnedTransport, pinned_transport
+from lightspeed_azure.clients.sendable import check_sendable
 from lightspeed_azure.clients.stack_catalog import ANSWER_LIMIT, StackCatalog
 from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.errors import StackUnavailableError
@@ -133,6 +134,7 @@ class TokenCarrier(httpx.AsyncBaseTransport):
             for name, value in request.headers.multi_items()
             if is_provider_data(name)
         ]
+        check_sendable(request.method, request.headers)
         default: Mapping[str, Any] = request.extensions.get(DEFAULT_DATA, {})
         content = in_memory(request)
         is_inference = asks_a_model(request.method, request.url.path)

@@ -1,6 +1,7 @@
 """What a careful attacker tried: each of these once went wrong, or could."""
 
 import asyncio
+import contextlib
 import copy
 import json
 import traceback
@@ -180,16 +181,27 @@ async def test_a_stack_that_hides_its_providers_is_a_typed_error(
         ([{"type": "function", "name": "f", "parameters": {}, "strict": False}], 2),
     ],
 )
+@pytest.mark.parametrize("streamed", [False, True], ids=["plain", "streamed"])
 async def test_a_tool_of_the_stack_is_never_called_twice(
-    manager: AzureEntraIDManager, tools: list[dict[str, Any]], sends: int
+    manager: AzureEntraIDManager, tools: list[dict[str, Any]], sends: int, *, streamed: bool
 ) -> None:
-    """A plain response with tools that the stack calls may have called one: it is not repeated."""
+    """A response with tools that the stack calls may have called one: it is not repeated."""
     seen: list[dict[str, str]] = []
-    handler = recording(seen, refusing(500, {"detail": REFUSED}))
+
+    async def failing(_: web.BaseRequest) -> web.StreamResponse:
+        event = {"type": "response.failed", "response": {"error": {"message": REFUSED}}}
+        text = f"data: {json.dumps(event)}\n\n"
+        return web.Response(text=text, content_type="text/event-stream")
+
+    handler = recording(seen, failing if streamed else refusing(500, {"detail": REFUSED}))
     async with serving(stack(handler)) as home:
         holder = await loaded(manager, home)
-        with pytest.raises(Exception, match="Access token"):
-            await holder.get_client().responses.create(model=MODEL, input="hello", tools=tools)
+        create = holder.get_client().responses.create
+        options = {"stream": True} if streamed else {}
+        with contextlib.suppress(Exception):
+            answer = await create(model=MODEL, input="hello", tools=tools, **options)
+            async for _ in answer:
+                pass
         await holder.close()
     assert len(seen) == sends
 
