@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -243,3 +244,10 @@ async def command(
         with suppress(ProcessLookupError):
             process.kill()
         await process.wait()
+
+
+def most_memory(process: int) -> int:
+    """Return the most bytes that a process has had in memory."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
+    assert found
+    return int(found[1]) * 1024

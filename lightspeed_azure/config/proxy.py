@@ -1,4 +1,4 @@
-"""The `proxy:` block: where the reverse proxy listens, what it lets through, and how long it waits."""
+"""The `proxy:` block: addresses, limits, time limits and routes of the reverse proxy."""
 
 import re
 from collections.abc import Mapping
@@ -79,7 +79,8 @@ class ProxyConfiguration(Block):
         tls_key: PEM file with its private key.
         body_limit: bytes that the body of an inference request may have; it is held in memory.
         upload_limit: bytes that any other body may have; it is passed on as it comes.
-        header_limit: bytes that one header, or the request line, may have.
+        header_limit: bytes that the request line and headers of a request may have together.
+        connection_limit: connections that may be open at each of the two ports.
         connect_timeout: seconds until the stack must have taken a connection.
         first_byte_timeout: seconds until its answer must have begun.
         idle_timeout: seconds that a body may stand still on either side.
@@ -108,7 +109,8 @@ class ProxyConfiguration(Block):
     tls_key: File = None
     body_limit: Size = 32 * 1024**2
     upload_limit: Size = 512 * 1024**2
-    header_limit: Size = 32 * 1024
+    header_limit: Size = 64 * 1024
+    connection_limit: Count = 1000
     connect_timeout: Seconds = 5.0
     first_byte_timeout: Seconds = 180.0
     idle_timeout: Seconds = 120.0
