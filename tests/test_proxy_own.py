@@ -130,6 +130,55 @@ async def test_the_admin_port() -> None:
         assert (await admin.get("/livez")).status_code == 200
 
 
+FOREIGN = (
+    "The admin port answers only to IP addresses, localhost and the names in proxy.admin_names, and "
+    "to no web page; call it by its address, or add the name"
+)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Host": "localhost"}, 200),
+        ({"Host": "LOCALHOST:8081"}, 200),
+        ({"Host": "10.1.2.3:9090"}, 200),  # Prometheus and kubelets ask pods by their address
+        ({"Host": "[fd00::7]:9090"}, 200),
+        ({"Host": "Llm-Proxy.example"}, 200),
+        ({"Host": "llm-proxy.example:9090"}, 200),
+        ({"Origin": "http://localhost:3000"}, 200),
+        ({"Host": "evil.example"}, 403),
+        ({"Host": "evil.example:8081"}, 403),
+        ({"Host": "llm-proxy.example.evil.example"}, 403),
+        ({"Host": "127.0.0.1.evil.example"}, 403),
+        ({"Host": "a" * 400}, 403),
+        ({"Host": "[::1"}, 403),
+        ({"Host": ""}, 403),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "https://llm-proxy.example"}, 403),
+        ({"Origin": "http://10.1.2.3"}, 403),
+        ({"Origin": "null"}, 403),
+    ],
+)
+async def test_the_admin_port_is_not_for_web_pages(headers: dict[str, str], status: int) -> None:
+    """A name that a page could have made lead here gets nothing but probes."""
+    manager = signed_in()
+    names = ["Llm-Proxy.example"]
+    async with (
+        proxying(NOWHERE, manager, admin_names=names) as proxy,
+        httpx.AsyncClient(base_url=proxy.admin_url, trust_env=False, headers=headers) as admin,
+    ):
+        for path in ("/status", "/metrics", "/openapi.json"):
+            answer = await admin.get(path)
+            assert answer.status_code == status, path
+            if status == 403:
+                assert answer.json()["error"]["message"] == FOREIGN
+        assert (await admin.get("/v1/models")).status_code == (403 if status == 403 else 404)
+        for path in ("/livez", "/startupz", "/readyz"):
+            assert (await admin.get(path)).status_code != 403
+    manager.close()
+
+
 async def test_callers_must_be_known(tmp_path: Path) -> None:
     """With inbound authentication a stranger gets the probes, and nothing else."""
     keys = tmp_path / "keys"
