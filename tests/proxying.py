@@ -5,6 +5,7 @@ import json
 import os
 import re
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -48,6 +49,17 @@ class Broken:
     def get_token(self, *_: str, **__: Any) -> AccessToken:
         """Fail."""
         raise RuntimeError("no token today")
+
+
+class Hanging:
+    """Does not sign in before a test lets it."""
+
+    go_on = threading.Event()
+
+    def get_token(self, *_: str, **__: Any) -> AccessToken:
+        """Wait, then return a token."""
+        Hanging.go_on.wait(60)
+        return AccessToken(TOKEN, int(time.time()) + 3600)
 
 
 class ShortLived:

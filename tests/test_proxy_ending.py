@@ -244,7 +244,7 @@ BASE = {"azure_entra_id": {"credential": "proxying:Credential"}}
         ({"proxy": {"provider_data": "x"}}, "must be a list"),
         ({"proxy": {"routes": ["v1/x"]}}, "proxy.routes[0]"),
         ({"proxy": {"strip_headers": ["x y"]}}, "proxy.strip_headers[0]"),
-        ({"proxy": {"connection_limit": 0}}, "proxy.connection_limit: must be a number, 1 to"),
+        ({"proxy": {"connection_limit": 0}}, "proxy.connection_limit: must be at least 1"),
         ({"proxy": {"admin_names": ["http://x:1"]}}, "proxy.admin_names[0]: must be a host name"),
         ({"proxy": {"tls_certificate": "x"}}, "proxy.tls_key: is missing"),
         ({"proxy": {"external_url": "x"}}, "proxy.external_url: is not a URL"),

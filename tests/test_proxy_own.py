@@ -17,6 +17,7 @@ from proxying import (
     CHAT,
     QUESTION,
     TOKEN,
+    Hanging,
     Recording,
     Switch,
     caller,
@@ -57,6 +58,31 @@ async def test_probes_without_a_token() -> None:
         assert (answer.status_code, answer.json()["status"]) == (503, "no token")
         assert (await http.get("/livez")).status_code == 200
     manager.close()
+
+
+async def test_probes_do_not_wait_for_a_token() -> None:
+    """While the sign-in hangs they answer, on both ports; once it has answered they say so."""
+    Hanging.go_on.clear()
+    manager = AzureEntraIDManager.isolated({"credential": "proxying:Hanging", "deadline": 60})
+    try:
+        async with (
+            proxying(NOWHERE, manager) as proxy,
+            caller(proxy) as http,
+            httpx.AsyncClient(base_url=proxy.admin_url, trust_env=False) as admin,
+        ):
+            async with asyncio.timeout(20):  # far below the deadline
+                for client in (http, admin):
+                    answer = await client.get("/readyz")
+                    told = {"status": "no token", "failing": []}
+                    assert (answer.status_code, answer.json()) == (503, told)
+                    answer = await client.get("/startupz")
+                    assert (answer.status_code, answer.json()["status"]) == (503, "starting")
+                    assert (await client.get("/livez")).status_code == 200
+            Hanging.go_on.set()
+            await eventually(lambda: http.get("/readyz"), 200)
+    finally:
+        Hanging.go_on.set()
+        manager.close()
 
 
 async def test_probes_without_entra_id() -> None:

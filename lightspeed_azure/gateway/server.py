@@ -13,7 +13,7 @@ from aiohttp import hdrs, web
 from aiohttp.http_exceptions import LineTooLong
 
 from lightspeed_azure.errors import InvalidConfigurationError
-from lightspeed_azure.gateway.answering import SERVER
+from lightspeed_azure.gateway.answering import SERVER, cut_off
 from lightspeed_azure.gateway.failures import Failure
 
 _logger = logging.getLogger(__name__)
@@ -259,7 +259,7 @@ class Listener:
             self._listening.close()
         for connection in self._server.connections:
             if connection.transport is not None:
-                connection.transport.abort()
+                cut_off(connection.transport)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1):
                 await self._idle.wait()
