@@ -3,7 +3,9 @@
 import asyncio
 import json
 import os
+import re
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -47,6 +49,17 @@ class Broken:
     def get_token(self, *_: str, **__: Any) -> AccessToken:
         """Fail."""
         raise RuntimeError("no token today")
+
+
+class Hanging:
+    """Does not sign in before a test lets it."""
+
+    go_on = threading.Event()
+
+    def get_token(self, *_: str, **__: Any) -> AccessToken:
+        """Wait, then return a token."""
+        Hanging.go_on.wait(60)
+        return AccessToken(TOKEN, int(time.time()) + 3600)
 
 
 class ShortLived:
@@ -243,3 +256,10 @@ async def command(
         with suppress(ProcessLookupError):
             process.kill()
         await process.wait()
+
+
+def most_memory(process: int) -> int:
+    """Return the most bytes that a process has had in memory."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
+    assert found
+    return int(found[1]) * 1024

@@ -1,7 +1,6 @@
 """What the proxy reads in a request body, and what that costs."""
 
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from aiohttp import web
 from fake_stack import COMPLETION, serving, stack
 from hypothesis import given
 from hypothesis import strategies as st
-from proxying import CHAT, MODEL, QUESTION, command
+from proxying import CHAT, MODEL, QUESTION, command, most_memory
 
 from lightspeed_azure.gateway.bodies import LONGEST_MODEL, LONGEST_TOOLS, parsed
 from lightspeed_azure.gateway.failures import Failure
@@ -102,13 +101,6 @@ def test_bodies_that_are_no_json_object(body: bytes) -> None:
         parsed(body)
     assert (caught.value.status, caught.value.code) == (400, "invalid_json")
     assert caught.value.message == "The body is not a JSON object"
-
-
-def most_memory(process: int) -> int:
-    """Return the most bytes that a process has had in memory."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
-    assert found
-    return int(found[1]) * 1024
 
 
 FILLED = {

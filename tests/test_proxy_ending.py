@@ -26,6 +26,7 @@ from proxying import (
     streaming,
 )
 
+from lightspeed_azure import InvalidConfigurationError
 from lightspeed_azure.cli import main
 from lightspeed_azure.gateway.certificate import ServerCertificate
 from lightspeed_azure.gateway.event_loop import run
@@ -179,6 +180,47 @@ async def test_tls_and_its_rotation(tmp_path: Path) -> None:
     assert crt.read_bytes() != before
 
 
+async def test_an_encrypted_key_is_an_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is refused, at start and later, and nobody is asked for the passphrase."""
+    crt, key, _ = pair(tmp_path)
+    own = ServerCertificate(crt, key)
+    other = Certificate(host="localhost")
+    crt.write_bytes(other.public)
+    key.write_bytes(other.pem("a passphrase"))
+    fault = (
+        f"proxy.tls_key: {key} is encrypted, and the proxy cannot ask for the passphrase; "
+        f"decrypt it: openssl pkey -in {key} -out <file>"
+    )
+    assert not await asyncio.to_thread(own.look)
+    assert caplog.messages == [f"The new certificate is not used yet; {fault}"]
+    with pytest.raises(InvalidConfigurationError) as caught:
+        ServerCertificate(crt, key)
+    assert str(caught.value) == fault
+    assert caught.value.__cause__ is None
+    key.write_bytes(other.pem())
+    assert own.look()
+
+
+@pytest.mark.parametrize(
+    ("missing", "told"),
+    [
+        ("tls.crt", "tls_certificate: {} does not exist; correct the path, or create the file"),
+        ("tls.key", "tls_key: {} does not exist; correct the path, or create the file"),
+    ],
+)
+def test_a_missing_file_of_the_certificate_is_named(
+    tmp_path: Path, missing: str, told: str
+) -> None:
+    """The error names its key and its path."""
+    crt, key, _ = pair(tmp_path)
+    (tmp_path / missing).unlink()
+    with pytest.raises(InvalidConfigurationError) as caught:
+        ServerCertificate(crt, key)
+    assert str(caught.value) == "proxy." + told.format(tmp_path / missing)
+
+
 BASE = {"azure_entra_id": {"credential": "proxying:Credential"}}
 
 
@@ -202,6 +244,8 @@ BASE = {"azure_entra_id": {"credential": "proxying:Credential"}}
         ({"proxy": {"provider_data": "x"}}, "must be a list"),
         ({"proxy": {"routes": ["v1/x"]}}, "proxy.routes[0]"),
         ({"proxy": {"strip_headers": ["x y"]}}, "proxy.strip_headers[0]"),
+        ({"proxy": {"connection_limit": 0}}, "proxy.connection_limit: must be at least 1"),
+        ({"proxy": {"admin_names": ["http://x:1"]}}, "proxy.admin_names[0]: must be a host name"),
         ({"proxy": {"tls_certificate": "x"}}, "proxy.tls_key: is missing"),
         ({"proxy": {"external_url": "x"}}, "proxy.external_url: is not a URL"),
         ({"proxy": {"inbound": {"kind": "jwt"}}}, "proxy.inbound.issuer: is missing"),

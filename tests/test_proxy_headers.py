@@ -25,6 +25,8 @@ GATEWAYS = [
     *("X-MS-CLIENT-PRINCIPAL", "X-MS-TOKEN-AAD-ACCESS-TOKEN", "Ocp-Apim-Subscription-Key"),
     *("X-Goog-Authenticated-User-Email", "X-Goog-IAP-JWT-Assertion", "X-Access-Token"),
     *("X-Amzn-Oidc-Data", "Cf-Access-Jwt-Assertion", "x_id_token"),
+    *("X-User", "X-User-Id", "x_user_info", "X-Userinfo", "X-Principal", "X-Principal-Name"),
+    *("X-Authenticated-Userid", "X-Tenant", "Remote-User", "Impersonate-Group", "X-Real-IP"),
 ]
 SECRETS = [
     ("Authorization", "Bearer canary-of-caller"),
@@ -95,6 +97,26 @@ async def test_the_stacks_own_key_and_further_headers() -> None:
     assert seen.header("authorization") == ["Bearer key-of-the-stack"]
     assert seen.header("x-mine") == seen.header("x-our-group") == []
     assert seen.header("x-ours") == ["1"]
+
+
+@pytest.mark.parametrize("allowed", [[], ["vllm_api_token"]])
+async def test_provider_data_that_is_not_allowed_goes_nowhere(allowed: list[str]) -> None:
+    """Without a name in `provider_data` no field of a caller reaches the stack, on any path."""
+    seen = Recording()
+    data = json.dumps({"openai_api_key": "theirs", "mcp_headers": {"x": "theirs"}})
+    async with in_front_of(seen, provider_data=allowed) as proxy:
+        for name in (*PROVIDER_DATA_HEADERS, FAMILY.header.replace("-", "_").upper()):
+            async with caller(proxy, headers={name: data}) as http:
+                other = {**QUESTION, "model": "openai/gpt-4o"}
+                for answer in (
+                    await http.post(CHAT, json=QUESTION),
+                    await http.post(CHAT, json=other),
+                    await http.post("/v1/files", content=b"x"),
+                    await http.get("/v1/files"),
+                ):
+                    assert answer.status_code == 200
+    assert len(seen.requests) == 4 * 3
+    assert "theirs" not in repr(seen.requests)
 
 
 async def test_allowed_provider_data_goes_through() -> None:
@@ -169,6 +191,25 @@ async def test_answers_are_clean() -> None:
     assert answer.headers["retry-after"] == "7"
     assert answer.headers["server"] == "lightspeed-azure"
     assert not {"set-cookie", "x-named", FAMILY.header.lower()} & {*answer.headers}
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ({"Content-Type": "text/event-stream; charset=utf-8"}, ("no", "no-cache")),
+        ({"content-type": "text/event-stream", "cache-control": "no-store"}, ("no", "no-store")),
+        ({"Content-Type": "text/event-stream", "X-Accel-Buffering": "yes"}, ("no", "no-cache")),
+        ({"Content-Type": "application/json"}, (None, None)),
+        ({"Content-Type": "application/json", "Cache-Control": "x"}, (None, "x")),
+    ],
+)
+def test_servers_in_front_do_not_buffer_streams(
+    answer: dict[str, str], expected: tuple[str | None, str | None]
+) -> None:
+    """Only a stream of events says that nginx must not buffer it, and that no cache may keep it."""
+    cleaned = clean_answer(CIMultiDict(answer), "http://stack")
+    assert cleaned.getall("x-accel-buffering", [None]) == [expected[0]]
+    assert cleaned.getall("cache-control", [None]) == [expected[1]]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from proxying import (
     CHAT,
     QUESTION,
     TOKEN,
+    Hanging,
     Recording,
     Switch,
     caller,
@@ -57,6 +58,31 @@ async def test_probes_without_a_token() -> None:
         assert (answer.status_code, answer.json()["status"]) == (503, "no token")
         assert (await http.get("/livez")).status_code == 200
     manager.close()
+
+
+async def test_probes_do_not_wait_for_a_token() -> None:
+    """While the sign-in hangs they answer, on both ports; once it has answered they say so."""
+    Hanging.go_on.clear()
+    manager = AzureEntraIDManager.isolated({"credential": "proxying:Hanging", "deadline": 60})
+    try:
+        async with (
+            proxying(NOWHERE, manager) as proxy,
+            caller(proxy) as http,
+            httpx.AsyncClient(base_url=proxy.admin_url, trust_env=False) as admin,
+        ):
+            async with asyncio.timeout(20):  # far below the deadline
+                for client in (http, admin):
+                    answer = await client.get("/readyz")
+                    told = {"status": "no token", "failing": []}
+                    assert (answer.status_code, answer.json()) == (503, told)
+                    answer = await client.get("/startupz")
+                    assert (answer.status_code, answer.json()["status"]) == (503, "starting")
+                    assert (await client.get("/livez")).status_code == 200
+            Hanging.go_on.set()
+            await eventually(lambda: http.get("/readyz"), 200)
+    finally:
+        Hanging.go_on.set()
+        manager.close()
 
 
 async def test_probes_without_entra_id() -> None:
@@ -128,6 +154,55 @@ async def test_the_admin_port() -> None:
             assert (await admin.get(path)).status_code == 404
         assert (await admin.post("/metrics")).status_code == 405
         assert (await admin.get("/livez")).status_code == 200
+
+
+FOREIGN = (
+    "The admin port answers only to IP addresses, localhost and the names in proxy.admin_names, and "
+    "to no web page; call it by its address, or add the name"
+)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Host": "localhost"}, 200),
+        ({"Host": "LOCALHOST:8081"}, 200),
+        ({"Host": "10.1.2.3:9090"}, 200),  # Prometheus and kubelets ask pods by their address
+        ({"Host": "[fd00::7]:9090"}, 200),
+        ({"Host": "Llm-Proxy.example"}, 200),
+        ({"Host": "llm-proxy.example:9090"}, 200),
+        ({"Origin": "http://localhost:3000"}, 200),
+        ({"Host": "evil.example"}, 403),
+        ({"Host": "evil.example:8081"}, 403),
+        ({"Host": "llm-proxy.example.evil.example"}, 403),
+        ({"Host": "127.0.0.1.evil.example"}, 403),
+        ({"Host": "a" * 400}, 403),
+        ({"Host": "[::1"}, 403),
+        ({"Host": ""}, 403),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "https://llm-proxy.example"}, 403),
+        ({"Origin": "http://10.1.2.3"}, 403),
+        ({"Origin": "null"}, 403),
+    ],
+)
+async def test_the_admin_port_is_not_for_web_pages(headers: dict[str, str], status: int) -> None:
+    """A name that a page could have made lead here gets nothing but probes."""
+    manager = signed_in()
+    names = ["Llm-Proxy.example"]
+    async with (
+        proxying(NOWHERE, manager, admin_names=names) as proxy,
+        httpx.AsyncClient(base_url=proxy.admin_url, trust_env=False, headers=headers) as admin,
+    ):
+        for path in ("/status", "/metrics", "/openapi.json"):
+            answer = await admin.get(path)
+            assert answer.status_code == status, path
+            if status == 403:
+                assert answer.json()["error"]["message"] == FOREIGN
+        assert (await admin.get("/v1/models")).status_code == (403 if status == 403 else 404)
+        for path in ("/livez", "/startupz", "/readyz"):
+            assert (await admin.get(path)).status_code != 403
+    manager.close()
 
 
 async def test_callers_must_be_known(tmp_path: Path) -> None:

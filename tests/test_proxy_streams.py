@@ -250,6 +250,44 @@ async def test_a_stack_that_breaks_off() -> None:
         assert json.loads(text.split(b"data: ")[2])["error"]["code"] == "stream_interrupted"
 
 
+@pytest.mark.parametrize("how", ["stack breaks off", "stack stands still", "proxy ends"])
+async def test_an_answer_that_breaks_off_is_not_whole_to_http_1_0(how: str) -> None:
+    """Such a caller takes the end of the connection for that of the body, so it must be a reset."""
+    over = asyncio.Event()
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        await request.read()
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(EVENT)
+        if request.path.endswith("whole"):
+            return response
+        if how == "stack breaks off":
+            await asyncio.sleep(0.1)
+            assert request.transport is not None
+            request.transport.abort()
+        await over.wait()
+        return response
+
+    async with in_front_of(handle, idle_timeout=0.5) as proxy:
+        host, _, port = proxy.url.removeprefix("http://").rpartition(":")
+        request = "GET /v1/files/{} HTTP/1.0\r\nHost: localhost\r\n\r\n"
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(request.format("whole").encode())
+        assert (await reader.read()).endswith(b"\r\n\r\n" + EVENT)
+        writer.close()
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(request.format("broken").encode())
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.0 200 OK")
+        assert await reader.readexactly(len(EVENT)) == EVENT
+        if how == "proxy ends":
+            await proxy.close()
+        with pytest.raises(ConnectionResetError):
+            await reader.read()
+        writer.close()
+        over.set()
+
+
 async def test_time_limits() -> None:
     """No answer in time is 504 in OpenAI's shape; a stream that stands still is cut."""
     over = asyncio.Event()

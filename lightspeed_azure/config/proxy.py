@@ -1,4 +1,4 @@
-"""The `proxy:` block: where the reverse proxy listens, what it lets through, and how long it waits."""
+"""The `proxy:` block: addresses, limits, time limits and routes of the reverse proxy."""
 
 import re
 from collections.abc import Mapping
@@ -61,8 +61,12 @@ def _names(value: Any) -> tuple[str, ...]:
 
 Port = Annotated[int, Field(ge=0, le=65535, strict=True)]
 Size = Annotated[int, Field(ge=1024, le=1024**4, strict=True), Unit("bytes")]
+Count = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
 Name = Annotated[str, BeforeValidator(plain_text)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+HostNames = Annotated[
+    tuple[str, ...], BeforeValidator(lambda value: tuple(map(str.lower, _names(value))))
+]
 File = Annotated[Path | None, BeforeValidator(file_path)]
 
 
@@ -74,12 +78,15 @@ class ProxyConfiguration(Block):
         port: its port; 0 takes a free one.
         admin_host: the address of `/metrics` and `/status` without authentication.
         admin_port: its port; 0 takes a free one.
+        admin_names: host names by which operators call the admin port, in lower case; IP addresses
+            and localhost always work.
         external_url: the URL by which callers know the proxy, as `/client-config` tells them.
         tls_certificate: PEM file with the certificate chain; read again when it changes.
         tls_key: PEM file with its private key.
         body_limit: bytes that the body of an inference request may have; it is held in memory.
         upload_limit: bytes that any other body may have; it is passed on as it comes.
-        header_limit: bytes that one header, or the request line, may have.
+        header_limit: bytes that the request line and headers of a request may have together.
+        connection_limit: connections that may be open at each of the two ports.
         connect_timeout: seconds until the stack must have taken a connection.
         first_byte_timeout: seconds until its answer must have begun.
         idle_timeout: seconds that a body may stand still on either side.
@@ -103,12 +110,14 @@ class ProxyConfiguration(Block):
     port: Port = 8080
     admin_host: Name = "127.0.0.1"
     admin_port: Port = 8081
+    admin_names: HostNames = ()
     external_url: Annotated[str | None, BeforeValidator(http_url)] = None
     tls_certificate: File = None
     tls_key: File = None
     body_limit: Size = 32 * 1024**2
     upload_limit: Size = 512 * 1024**2
-    header_limit: Size = 32 * 1024
+    header_limit: Size = 64 * 1024
+    connection_limit: Count = 1000
     connect_timeout: Seconds = 5.0
     first_byte_timeout: Seconds = 180.0
     idle_timeout: Seconds = 120.0
@@ -134,6 +143,7 @@ class ProxyConfiguration(Block):
             if one in given and other not in given:
                 problems.append(Problem((other,), f"is missing; {one} needs it"))
         problems += dependents_problems(given)
+        problems += _each(given, "admin_names", _host_fault)
         problems += _each(given, "provider_data", _field_fault)
         problems += _each(given, "routes", _route_fault)
         problems += _each(given, "strip_headers", _header_fault)
@@ -162,6 +172,12 @@ def _field_fault(name: str) -> str:
 def _route_fault(path: str) -> str:
     if not re.fullmatch(r"/v\w+(/[\w-]+)+", path):
         return "must be the beginning of a path of the stack's, such as /v1alpha/inference/rerank"
+    return ""
+
+
+def _host_fault(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", name):
+        return "must be a host name without scheme and port, such as llm-proxy.example"
     return ""
 
 

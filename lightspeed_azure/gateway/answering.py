@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import logging
+import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable
 
 from aiohttp import web
@@ -120,6 +122,21 @@ async def _break_off(
         with contextlib.suppress(TimeoutError, ConnectionError):
             async with asyncio.timeout(1):
                 await response.write(b"data: " + failure.body() + b"\n\n")
-    if request.transport is not None:  # one that does not read would keep it open
-        asyncio.get_running_loop().call_later(CLOSE_LIMIT, request.transport.abort)
+    transport = request.transport
+    if transport is not None and request.version < (1, 1):
+        cut_off(transport)
+    elif transport is not None:  # one that does not read would keep it open
+        asyncio.get_running_loop().call_later(CLOSE_LIMIT, transport.abort)
     request.protocol.force_close()
+
+
+def cut_off(transport: asyncio.Transport) -> None:
+    """Reset a connection, so that the peer sees an error.
+
+    With HTTP/1.0 an orderly end of the connection would mean that the body is whole (RFC 1945, 7.2.2).
+    """
+    connection = transport.get_extra_info("socket")
+    if connection is not None:
+        with contextlib.suppress(OSError):  # it is closed already
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()

@@ -129,40 +129,30 @@ def _decoded[Value](
         return None
 
 
-class Upload:
-    """A body that is passed on as it comes.
+async def upload(incoming: Incoming, limit: int, idle: float) -> AsyncIterator[bytes]:
+    """Yield a body as it arrives.
 
     Args:
-        incoming: gives it.
+        incoming: the body.
         limit: bytes that it may have.
-        idle: seconds that it may stand still.
+        idle: seconds without data after which it is given up.
 
-    Attributes:
-        failure: why it was not passed on to its end; None while nothing is wrong.
+    Raises:
+        Failure: it is too large (413), or stands still (408).
     """
-
-    def __init__(self, incoming: Incoming, limit: int, idle: float) -> None:
-        self._incoming = incoming
-        self._limit = limit
-        self._idle = idle
-        self.failure: Failure | None = None
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        left = self._limit
-        while True:
-            try:
-                async with asyncio.timeout(self._idle):
-                    part = await self._incoming.readany()
-            except TimeoutError:
-                self.failure = _stands_still()
-                raise self.failure from None
-            if not part:
-                return
-            left -= len(part)
-            if left < 0:
-                self.failure = too_large(self._limit, "upload_limit")
-                raise self.failure
-            yield part
+    left = limit
+    while True:
+        try:
+            async with asyncio.timeout(idle):
+                part = await incoming.readany()
+        except TimeoutError:
+            raise _stands_still() from None
+        if not part:
+            return
+        left -= len(part)
+        if left < 0:
+            raise too_large(limit, "upload_limit")
+        yield part
 
 
 def _stands_still() -> Failure:

@@ -1,4 +1,4 @@
-"""The proxy's own certificate, read again when its files change."""
+"""The proxy's own TLS certificate, loaded again when its files change."""
 
 import asyncio
 import logging
@@ -10,7 +10,11 @@ from lightspeed_azure.errors import InvalidConfigurationError
 _logger = logging.getLogger(__name__)
 
 LOOK_AGAIN = 30.0
-"""Seconds between two looks at the files."""
+"""Seconds between two checks of the files."""
+
+
+class _EncryptedKeyError(Exception):
+    """The private key needs a passphrase."""
 
 
 class ServerCertificate:
@@ -31,7 +35,7 @@ class ServerCertificate:
         self.context.set_alpn_protocols(["http/1.1"])
         fault = self._load()
         if fault:
-            raise InvalidConfigurationError(f"proxy.tls_certificate: {fault}")
+            raise InvalidConfigurationError(f"proxy.{fault}")
 
     async def follow(self, *, every: float = LOOK_AGAIN) -> None:
         """Look at the files for ever; new connections get what is new in them."""
@@ -50,23 +54,35 @@ class ServerCertificate:
             return False
         fault = self._load()
         if fault:
-            _logger.warning("The new certificate is not used yet: it %s", fault)
+            _logger.warning("The new certificate is not used yet; proxy.%s", fault)
             return False
         self._seen = content
         _logger.info("A new certificate is in use")
         return True
 
     def _load(self) -> str:
-        """Load the pair, after it was tried apart; return what is wrong with it, or ""."""
+        """Load the pair, after trying it in another context.
+
+        Returns:
+            The key of the configuration and what is wrong with it; "" if the pair is loaded.
+        """
+        certificate, key = self._files
         try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*self._files)
-            self.context.load_cert_chain(*self._files)
-        except FileNotFoundError:
-            return "or its key is missing; correct the path, or create it"
+            for context in (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), self.context):
+                context.load_cert_chain(certificate, key, password=_no_passphrase)
+        except _EncryptedKeyError:
+            return (
+                f"tls_key: {key} is encrypted, and the proxy cannot ask for the passphrase; "
+                f"decrypt it: openssl pkey -in {key} -out <file>"
+            )
         except (OSError, ssl.SSLError) as error:
+            for name, file in (("tls_certificate", certificate), ("tls_key", key)):
+                if not file.exists():
+                    return f"{name}: {file} does not exist; correct the path, or create the file"
             reason = getattr(error, "reason", None) or getattr(error, "strerror", None)
             return (
-                f"and tls_key cannot be used together ({reason}); give a chain and its key in PEM"
+                f"tls_certificate: {certificate} cannot be used with tls_key ({reason}); "
+                "give a certificate chain and its private key in PEM"
             )
         return ""
 
@@ -75,3 +91,12 @@ class ServerCertificate:
             return tuple(file.read_bytes() for file in self._files)
         except OSError:
             return ()
+
+
+def _no_passphrase() -> str:
+    """Refuse to give a passphrase; without this OpenSSL would ask the terminal for it.
+
+    Raises:
+        _EncryptedKeyError: always.
+    """
+    raise _EncryptedKeyError

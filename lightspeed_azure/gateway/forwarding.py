@@ -13,7 +13,7 @@ from lightspeed_azure.clients.stack_catalog import StackCatalog
 from lightspeed_azure.config.proxy import OURS, ProxyConfiguration
 from lightspeed_azure.gateway.answer import Answer
 from lightspeed_azure.gateway.answering import SERVER, Answering
-from lightspeed_azure.gateway.bodies import Upload, parsed, too_large, whole
+from lightspeed_azure.gateway.bodies import parsed, too_large, upload, whole
 from lightspeed_azure.gateway.failures import Failure
 from lightspeed_azure.gateway.headers import (
     Headers,
@@ -183,7 +183,7 @@ class Forwarding:
         if own:
             await self._known()
             headers[self._header] = await Call(parse(own[0])).header() or "{}"
-        upload: Upload | None = None
+        body: AsyncIterator[bytes] | None = None
         if request.can_read_body:
             config = self._config
             length = request.content_length
@@ -191,15 +191,9 @@ class Forwarding:
                 if length > config.upload_limit:
                     raise too_large(config.upload_limit, "upload_limit")
                 headers["Content-Length"] = str(length)
-            upload = Upload(request.content, config.upload_limit, config.idle_timeout)
-        body = None if upload is None else aiter(upload)
-        try:
-            with tracked.elsewhere():
-                return await self._send(request, route, headers, body)
-        except Failure:
-            if upload is not None and upload.failure is not None:
-                raise upload.failure from None
-            raise
+            body = upload(request.content, config.upload_limit, config.idle_timeout)
+        with tracked.elsewhere():
+            return await self._send(request, route, headers, body)
 
     def _let_through(self, provider_data: list[str]) -> list[str]:
         """Return what of the caller's own provider data is for others, as one value or none.

@@ -111,6 +111,9 @@ def clean_answer(headers: Mapping[str, str], origin: str) -> Headers:
                 value = rest or "/"  # noqa: PLW2901 - the caller's own origin
         if value.isascii():
             kept.add(name, value)
+    if kept.get("Content-Type", "").startswith("text/event-stream"):
+        kept["X-Accel-Buffering"] = "no"  # nginx would hold the events back
+        kept.setdefault("Cache-Control", "no-cache")
     return kept
 
 

@@ -113,6 +113,7 @@ class Proxy:
             handle,  # type: ignore[arg-type]
             name=name,
             header_limit=self.config.header_limit,
+            connection_limit=self.config.connection_limit,
             keep_alive=self.config.keep_alive,
             idle=self.config.idle_timeout,
             tls=self._certificate.context if self._certificate and name == "port" else None,

@@ -1,4 +1,4 @@
-"""The listening half of aiohttp: connections with limits, and an end that loses no request."""
+"""The server half of aiohttp: connections within limits, and a shutdown that loses no request."""
 
 import asyncio
 import contextlib
@@ -11,15 +11,16 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import hdrs, web
+from aiohttp.http_exceptions import LineTooLong
 
 from lightspeed_azure.errors import InvalidConfigurationError
-from lightspeed_azure.gateway.answering import SERVER
+from lightspeed_azure.gateway.answering import SERVER, cut_off
 from lightspeed_azure.gateway.failures import Failure
 
 _logger = logging.getLogger(__name__)
 
 MAX_HEADERS = 128
-"""Headers that a request may have."""
+"""Headers that a request may have, trailers included."""
 
 LINGERING = 2.0
 """Seconds for which the rest of a refused body is read, so that the caller sees the answer."""
@@ -27,13 +28,64 @@ LINGERING = 2.0
 VERSIONS = ((1, 0), (1, 1))
 """Of HTTP; the parser takes 0.9 and 2.0 in the same form."""
 
+TELL_AGAIN = 60.0
+"""Seconds until the log says again that there are too many connections."""
+
 type Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
+class _HeadLimit:
+    """aiohttp's parser, with a limit on the request line and headers together while they arrive.
+
+    The parser itself limits only the length of each header. Bytes that belong to no body are counted
+    for each read of the socket that neither completes a head nor brings a part of a body, so that
+    trailers and chunk extensions are limited too.
+
+    Args:
+        parser: aiohttp's.
+        limit: bytes.
+    """
+
+    def __init__(self, parser: Any, limit: int) -> None:
+        self._parser = parser
+        self._limit = limit
+        self._unfinished = 0
+        self._body: Any = None
+        self._body_bytes = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._parser, name)
+
+    def feed_data(self, data: bytes) -> Any:
+        """Parse what has arrived.
+
+        Raises:
+            LineTooLong: a head is over the limit; the text repeats none of it.
+            HttpProcessingError: this is not HTTP.
+        """
+        if self._unfinished <= self._limit:
+            parsed = self._parser.feed_data(data)
+            if parsed[0]:
+                self._body = parsed[0][-1][1]
+            body_bytes = 0 if self._body is None else self._body.total_bytes
+            if not parsed[0] and body_bytes == self._body_bytes:
+                self._unfinished += len(data)
+            else:
+                self._unfinished = 0
+                self._body_bytes = body_bytes
+        if self._unfinished > self._limit:
+            raise LineTooLong(b"", self._limit)
+        return parsed
+
+
 class _Connection(web.RequestHandler):
-    """One caller's connection; what cannot be read is answered in OpenAI's shape."""
+    """One caller's connection; errors about unreadable requests have OpenAI's shape."""
 
     __slots__ = ()
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._parser: Any = _HeadLimit(self._parser, self.max_field_size)
 
     def log_exception(self, *_: Any, **options: Any) -> None:
         """Log where it happened, and no text: a secret may stand in it."""
@@ -68,14 +120,47 @@ def _told(failure: Failure) -> web.StreamResponse:
 
 
 def _unreadable(error: BaseException | None) -> Failure:
-    said = str(error)
-    if type(error).__name__ == "LineTooLong" or "Too many headers" in said:
-        text = "A header, or the request line, is too long; proxy.header_limit is the limit"
+    if "Too many headers" in str(error):
+        text = f"The request has more than {MAX_HEADERS} headers"
         return Failure(431, "headers_too_large", text)
+    if isinstance(error, LineTooLong):
+        return _head_too_large()
     return Failure(400, "bad_request", "The request is not valid HTTP/1.1")
 
 
+def _head_too_large() -> Failure:
+    text = "The request line and headers are too large; proxy.header_limit is the limit"
+    return Failure(431, "headers_too_large", text)
+
+
+def _full() -> bytes:
+    """Return the response to a connection on which nothing is read."""
+    failure = Failure(503, "too_many_connections", "Too many connections; try again later")
+    body = failure.body()
+    head = (
+        "HTTP/1.1 503 Service Unavailable",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+        f"Server: {SERVER}",
+        "Retry-After: 1",
+        "Connection: close",
+    )
+    return "\r\n".join((*head, "", "")).encode() + body
+
+
 class _Server(web.Server):
+    """Makes the connections, and says when there is a new one."""
+
+    def __init__(
+        self, *args: Any, opened: Callable[[web.RequestHandler], None], **options: Any
+    ) -> None:
+        super().__init__(*args, **options)
+        self._opened = opened
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        self._opened(handler)
+
     def __call__(self) -> web.RequestHandler:
         return _Connection(self, loop=self._loop, **self._kwargs)
 
@@ -86,7 +171,9 @@ class Listener:
     Args:
         handle: answers a request.
         name: the key of the configuration that names the port, for errors.
-        header_limit: bytes that one header, or the request line, may have.
+        header_limit: bytes that the request line and headers may have together.
+        connection_limit: how many connections may be open. One more closes the oldest that has no
+            request in progress; if there is none, it gets 503.
         keep_alive: seconds that a connection is kept without a request.
         idle: seconds that a caller may leave an answer unread.
         tls: None is plain HTTP.
@@ -98,6 +185,7 @@ class Listener:
         *,
         name: str,
         header_limit: int,
+        connection_limit: int,
         keep_alive: float,
         idle: float,
         tls: ssl.SSLContext | None = None,
@@ -106,11 +194,15 @@ class Listener:
         self._name = name
         self._tls = tls
         self._unread = idle
+        self._header_limit = header_limit
+        self._connection_limit = connection_limit
+        self._tell_again = 0.0
         self._active: set[web.RequestHandler] = set()  # one request each at a time
         self._idle = asyncio.Event()
         self._idle.set()
         self._server = _Server(
             self._counted,
+            opened=self._make_room,
             handler_cancellation=True,
             access_log=None,
             logger=_logger,
@@ -171,11 +263,31 @@ class Listener:
             self._listening.close()
         for connection in self._server.connections:
             if connection.transport is not None:
-                connection.transport.abort()
+                cut_off(connection.transport)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1):
                 await self._idle.wait()
         await self._server.shutdown(0.1)
+
+    def _make_room(self, newest: web.RequestHandler) -> None:
+        """Keep the number of connections within the limit."""
+        if len(self._server.connections) <= self._connection_limit:
+            return
+        connected = [each for each in self._server.connections if each.connected]
+        if len(connected) <= self._connection_limit:
+            return
+        now = asyncio.get_running_loop().time()
+        if now >= self._tell_again:
+            self._tell_again = now + TELL_AGAIN
+            _logger.warning(
+                "%d connections are open at proxy.%s; proxy.connection_limit is the limit",
+                self._connection_limit,
+                self._name,
+            )
+        oldest = next(each for each in connected if each is newest or each not in self._active)
+        if oldest is newest and newest.transport is not None:
+            newest.transport.write(_full())
+        oldest.force_close()
 
     async def _counted(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol
@@ -183,6 +295,7 @@ class Listener:
         self._idle.clear()
         try:
             _check_framing(request)
+            _check_size(request, self._header_limit)
             return await self._handle(request)
         except Failure as failure:
             return _told(failure)
@@ -220,3 +333,16 @@ def _check_framing(request: web.BaseRequest) -> None:
     hosts = len(headers.getall(hdrs.HOST, ()))
     if bad or hosts > 1 or (not hosts and request.version >= (1, 1)):
         raise Failure(400, "bad_request", "The request is not valid HTTP/1.1")
+
+
+def _check_size(request: web.BaseRequest, limit: int) -> None:
+    """Refuse a request whose request line and headers are too large together.
+
+    Raises:
+        Failure: 431.
+    """
+    size = len(request.method) + len(request.raw_path) + len("  HTTP/1.1\r\n\r\n")
+    for name, value in request.raw_headers:
+        size += len(name) + len(value) + len(": \r\n")
+    if size > limit:
+        raise _head_too_large()

@@ -17,7 +17,7 @@ from lightspeed_azure.gateway.answering import SERVER
 from lightspeed_azure.gateway.client_config import client_config
 from lightspeed_azure.gateway.failures import Failure, failure_of
 from lightspeed_azure.gateway.forwarding import Forwarding
-from lightspeed_azure.gateway.inbound import Inbound, Rejected
+from lightspeed_azure.gateway.inbound import Inbound, Rejected, check_operator
 from lightspeed_azure.gateway.openapi import OPENAPI
 from lightspeed_azure.gateway.probes import Probes, Told
 from lightspeed_azure.gateway.routes import OTHER, Route, Routes
@@ -116,10 +116,15 @@ class Service:
                 )
 
     async def administer(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer an operator on the admin port: no authentication, and nothing of the stack."""
+        """Answer a request to the admin port: no authentication, and nothing of the stack.
+
+        Requests of web pages are refused, except for probes, which hold nothing worth reading.
+        """
         request_id = _request_id(request)
         route = self._routes.of(request.method, request.raw_path)
         try:
+            if route is None or route.name not in _PROBES:
+                check_operator(request.headers, self._config.admin_names)
             if route is None or route.name not in _OPEN_TO_ADMINS:
                 raise Failure(404, "not_found", f"Here are only {', '.join(_OPEN_TO_ADMINS)}")
             return await self._own(request, route, request_id)

@@ -23,7 +23,7 @@ class StackState:
     """What is known of the stack.
 
     Attributes:
-        reachable: whether it answered last; None while it has not been asked.
+        reachable: whether it took the last connection; None before the first one.
         message: why not, and what to do; without secrets.
     """
 

@@ -41,11 +41,18 @@ _NOT_TRUSTED = (
 )
 _NO_TLS = "The stack does not speak TLS as it should; check https and the port in llama_stack.url"
 _NO_ADDRESS = "The stack's host has no address; check the name in llama_stack.url"
-_WHY: dict[type[aiohttp.ClientError], str] = {
+_WHY: dict[type[Exception], str] = {
     aiohttp.ClientConnectorCertificateError: _NOT_TRUSTED,
     aiohttp.ClientConnectorSSLError: _NO_TLS,
     aiohttp.ClientConnectorDNSError: _NO_ADDRESS,
 }
+_NOT_CONNECTED = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ClientHttpProxyError,
+    aiohttp.ConnectionTimeoutError,
+)
+"""The errors that make the stack count as unreachable. All others may be due to one request."""
+
 _ANSWERS = StackState(reachable=True)
 _NO_TYPE: Any = {"skip_auto_headers": ("Content-Type",)}
 
@@ -97,7 +104,7 @@ class Upstream:
         tls = ssl.create_default_context(cafile=stack.ca_bundle) if stack.ca_bundle else True
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE, ssl=tls),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout),
+            timeout=aiohttp.ClientTimeout(total=None, connect=connect_timeout),
             proxy=environment_proxy(parts.scheme, parts.hostname or ""),
             auto_decompress=False,
             response_class=_Response,
@@ -112,7 +119,7 @@ class Upstream:
         return None if self._key is None else HeaderValue(f"Bearer {self._key.get_secret_value()}")
 
     def state(self) -> StackState:
-        """Return whether it answered last."""
+        """Return whether it could be reached when it was last asked."""
         return self._state
 
     async def generation(self) -> Generation:
@@ -175,7 +182,7 @@ class Upstream:
         """Send a request and return the answer once it has begun.
 
         Raises:
-            Failure: there is no answer (502), or not in time (504).
+            Failure: there is no answer (502), or not in time (504), or the body cannot be read.
         """
         if isinstance(body, bytes) and len(body) > LARGE:
             headers = CIMultiDict(headers)
@@ -195,15 +202,11 @@ class Upstream:
                     # aiohttp would make one up; skipping costs, so only where it is missing
                     **({} if "Content-Type" in headers else _NO_TYPE),
                 )
-        except TimeoutError as error:
-            failure = _late(error)
-            self._state = StackState(reachable=False, message=failure.message)
-        except aiohttp.ClientError as error:
-            text = _WHY.get(type(error), _NO_ANSWER)
-            self._state = StackState(reachable=False, message=text)
-            _logger.warning("The stack gave no answer: %s", type(error).__name__)
-            failure = Failure(502, "stack_unreachable", text, {"Retry-After": "5"})
-        if failure is not None:
+        except (TimeoutError, aiohttp.ClientError) as error:
+            failure = _failure(error)
+            if isinstance(error, _NOT_CONNECTED):
+                self._state = StackState(reachable=False, message=failure.message)
+        if failure is not None:  # raised here, so that the error keeps no frame with a token
             raise failure
 
         self._state = _ANSWERS
@@ -238,9 +241,16 @@ async def _extending(
     again()
 
 
-def _late(error: TimeoutError) -> Failure:
-    if isinstance(error, aiohttp.ServerTimeoutError):
+def _failure(error: Exception) -> Failure:
+    """Return what the caller is told about a request that got no answer."""
+    if isinstance(error.__cause__, Failure):  # the caller's body could not be read
+        return error.__cause__
+    _logger.warning("The stack gave no answer: %s", type(error).__name__)
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
         text = "The stack took no connection in time; check that it runs and can be reached"
         return Failure(504, "connect_timeout", text)
-    text = "The stack's answer did not begin in time; proxy.first_byte_timeout is the limit"
-    return Failure(504, "first_byte_timeout", text)
+    if isinstance(error, TimeoutError):
+        text = "The stack's answer did not begin in time; proxy.first_byte_timeout is the limit"
+        return Failure(504, "first_byte_timeout", text)
+    text = _WHY.get(type(error), _NO_ANSWER)
+    return Failure(502, "stack_unreachable", text, {"Retry-After": "5"})

@@ -5,7 +5,12 @@ from typing import Protocol
 from lightspeed_azure.config.inbound import InboundConfiguration
 from lightspeed_azure.config.llama_stack import is_loopback
 from lightspeed_azure.errors import InvalidConfigurationError
-from lightspeed_azure.gateway.inbound.everybody import Everybody, InboundStatus, OnThisMachine
+from lightspeed_azure.gateway.inbound.everybody import (
+    Everybody,
+    InboundStatus,
+    OnThisMachine,
+    check_operator,
+)
 from lightspeed_azure.gateway.inbound.presented import Headers
 from lightspeed_azure.gateway.inbound.rejected import Reason, Rejected
 from lightspeed_azure.token_cache.clock import SYSTEM_CLOCK, Clock
@@ -17,6 +22,7 @@ __all__ = [
     "Reason",
     "Rejected",
     "check_exposure",
+    "check_operator",
     "make_inbound",
 ]
 

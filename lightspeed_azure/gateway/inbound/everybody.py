@@ -1,6 +1,8 @@
 """Let everybody in: on this machine, or where something else decides."""
 
 import functools
+import ipaddress
+from collections.abc import Collection
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -52,31 +54,66 @@ class Everybody:
 
 
 class OnThisMachine(Everybody):
-    """Lets in whoever calls this machine by its own name.
+    """Lets in requests that address this machine by one of its own names.
 
-    A web page that somebody looks at can reach loopback, too: by a name of its own that leads there
-    (DNS rebinding), or with a plain POST. Browsers say in Host and Origin whose page it is.
+    Web pages can reach loopback too: by a domain name of their own that resolves to it (DNS
+    rebinding), or with a plain POST. Browsers put the page's name into Host and Origin.
     """
 
     async def admit(self, headers: Headers) -> None:
-        """Let the request in, unless it is a web page's.
+        """Let the request in, unless it comes from a web page.
 
         Raises:
             Rejected: Host or Origin names another machine.
         """
         shown = [f"//{host}" for host in headers.getall("Host", ())]
-        for url in (*shown, *headers.getall("Origin", ())):
-            if len(url) > _LONGEST or not _is_here(url):
-                raise Rejected(
-                    Reason.FOREIGN,
-                    "Without authentication the proxy answers only to names of this machine; call "
-                    "http://127.0.0.1, or configure proxy.inbound",
-                )
+        if not all(is_loopback(_name(url)) for url in (*shown, *headers.getall("Origin", ()))):
+            raise Rejected(
+                Reason.FOREIGN,
+                "Without authentication the proxy answers only to names of this machine; call "
+                "http://127.0.0.1, or configure proxy.inbound",
+            )
+
+
+def check_operator(headers: Headers, names: Collection[str]) -> None:
+    """Refuse requests of web pages to the admin port, which may listen on more than loopback.
+
+    A page can make a domain name resolve to any address, but it cannot send another name than that
+    in Host: an address in Host does not come from DNS rebinding.
+
+    Args:
+        headers: the request's.
+        names: host names by which operators call the port, in lower case.
+
+    Raises:
+        Rejected: Host is another name, or Origin is another machine.
+    """
+    hosts = [_name(f"//{host}") for host in headers.getall("Host", ())]
+    origins = [_name(origin) for origin in headers.getall("Origin", ())]
+    if not all(
+        is_loopback(host) or _is_address(host) or host in names for host in hosts
+    ) or not all(map(is_loopback, origins)):
+        raise Rejected(
+            Reason.FOREIGN,
+            "The admin port answers only to IP addresses, localhost and the names in "
+            "proxy.admin_names, and to no web page; call it by its address, or add the name",
+        )
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 @functools.lru_cache(256)
-def _is_here(url: str) -> bool:
+def _name(url: str) -> str:
+    """Return the host of a URL in lower case; "" if there is none."""
+    if len(url) > _LONGEST:
+        return ""
     try:
-        return is_loopback(urlsplit(url).hostname or "")
+        return urlsplit(url).hostname or ""
     except ValueError:
-        return False
+        return ""
