@@ -17,6 +17,8 @@ No message, attribute or chained cause of these holds a token, a secret or a pas
 raises one builds its text from names, codes and times only.
 """
 
+import os
+from pathlib import Path
 from typing import Self
 
 
@@ -174,3 +176,12 @@ class ResolverUnavailableError(LightspeedAzureError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return (type(self), self.args, self.__dict__)
+
+
+def shown_path(path: Path) -> str:
+    """Return a path for a message, or "" if it may be a secret in the place of a path.
+
+    A path is shown if it exists, or if it is absolute and begins with a directory that exists.
+    """
+    is_likely = path.is_absolute() and len(path.parts) > 2 and os.path.lexists(path.parents[-2])
+    return str(path) if is_likely or os.path.lexists(path) else ""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from lightspeed_azure.errors import InvalidConfigurationError
+from lightspeed_azure.errors import InvalidConfigurationError, shown_path
 from lightspeed_azure.fork import ForkLock
 
 _LOG = logging.getLogger(__name__)
@@ -29,8 +29,9 @@ _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 class SecretFile:
     """A file, or the file of a known name in a directory; safe to use from several threads.
 
-    A file that is missing, empty, unreadable or half-written never replaces a value that was good
-    before: that value stays, with one warning for each change of state.
+    A file that is missing, empty, unreadable, or refused by `check` does not replace the last good
+    value, which stays in use with one warning for each change of state. Any other content is used
+    as it is: a file that is not replaced atomically may be read while it is being written.
 
     Args:
         path: the file, or a directory as Kubernetes mounts a Secret.
@@ -68,7 +69,12 @@ class SecretFile:
         self._fault = ""
 
     def __repr__(self) -> str:
-        return f"SecretFile({str(self.path)!r})"
+        return f"SecretFile({self.label!r})"
+
+    @property
+    def label(self) -> str:
+        """The key and the path, for a message; the key alone if the path may be a secret."""
+        return f"{self.key} {shown_path(self.path)}".rstrip()
 
     @property
     def fault(self) -> str:
@@ -94,7 +100,9 @@ class SecretFile:
             if content is not None:
                 self._good = content
             if self._good is None:
-                raise InvalidConfigurationError(f"{self.key}: {self._shown()}{fault}")
+                raise InvalidConfigurationError(
+                    ": ".join(filter(None, (self.key, shown_path(self.path), fault)))
+                )
             changed = self._note(fault)
             good = self._good
         if changed:
@@ -179,24 +187,19 @@ class SecretFile:
     def _tell(self, fault: str) -> None:
         """Log a change of state; not under the lock, because a log handler may block."""
         if fault:
-            _LOG.warning("%s %s: %s. The last good value stays in use", self.key, self.path, fault)
+            _LOG.warning("%s: %s. The last good value stays in use", self.label, fault)
         else:
-            _LOG.info("%s %s is good again", self.key, self.path)
+            _LOG.info("%s is good again", self.label)
 
     def _note_mount(self) -> None:
         """Say once that this file will never be updated."""
         mountinfo, self._mountinfo = self._mountinfo, None
         if mountinfo and is_mounted_alone(self._place(), mountinfo):
             _LOG.warning(
-                "%s %s is on a subPath mount in Kubernetes, or mounted as a single file: it is "
+                "%s is on a subPath mount in Kubernetes, or mounted as a single file: it is "
                 "never updated, and a rotated secret takes a restart. Mount the directory instead",
-                self.key,
-                self.path,
+                self.label,
             )
-
-    def _shown(self) -> str:
-        """Return the path for a message, unless it may be a secret that was put in its place."""
-        return f"{self.path}: " if self.path.is_absolute() else ""
 
 
 def _read(path: str) -> tuple[bytes, bool]:

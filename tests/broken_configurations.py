@@ -26,7 +26,7 @@ ENTRA: list[tuple[str, int, str, str]] = [
     ("  tenant_id: 5\n  client_id: c\n" + SECRET, 2, "tenant_id", "put the value in quotes"),
     ("  tenant_id: [t]\n  client_id: c\n" + SECRET, 2, "tenant_id", "must be text"),
     ("  tenant_id: ''\n  client_id: c\n" + SECRET, 2, "tenant_id", "is empty"),
-    ("  tenant_id: <yours>\n  client_id: c\n" + SECRET, 2, "tenant_id", "must be an id such as"),
+    ("  tenant_id: <yours>\n  client_id: c\n" + SECRET, 2, "tenant_id", "is a placeholder"),
     (f"  tenant_id: t\n  client_id: c d {CANARY}\n" + SECRET, 3, "client_id", "must be an id"),
     (
         f"  tenant_id: https://x/{CANARY}\n  client_id: c\n" + SECRET,

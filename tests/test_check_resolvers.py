@@ -23,6 +23,18 @@ from lightspeed_azure.resolution import PASS, Answer
 class Safe:
     def before(self, question):
         return Answer("{SECRET}") if question.field == "vllm_api_token" else PASS
+class Folder(Safe):
+    def __init__(self, folder, *, depth=1):
+        pass
+class Anything(Safe):
+    def __init__(self, **options):
+        pass
+def function(question):
+    return PASS
+ready = Safe()
+NUMBER = 1
+class Missing(Safe):
+    pass
 class Broken:
     def before(self, question):
         raise RuntimeError("{SECRET}")
@@ -70,11 +82,9 @@ provider_credentials:
     assert found["key (rhelai.vllm_api_token)"][0] == "ill"
     assert found["key (unknown.key)"] == (
         "look",
-        "resolver safe was not asked: the type of the provider, and so the field, is not known here",
+        "the resolver was not asked: the type of the provider, and so the field, is not known here",
     )
-    assert "there is no credential resolver 'registered-at-run" in str(
-        found["key (late.vllm_api_token)"]
-    )
+    assert "there is no credential resolver of that name" in str(found["key (late.vllm_api_token)"])
     assert found["resolver (safe)"] == ("well", "answers; asked 1 times")
     assert found["resolver (broken)"][0] == "ill"
     assert "raised RuntimeError" in found["resolver (broken)"][1]
@@ -109,20 +119,20 @@ def test_the_stack_says_which_field_a_resolver_is_asked_for() -> None:
         (
             "credential_resolvers:\n  - name: valut\n",
             (
-                ":4: credential_resolvers[0].name: there is no resolver valut; write one of keyvault, "
+                ":4: credential_resolvers[0].name: there is no such resolver; write one of keyvault, "
                 'vault, or use: "package.module:Class"'
             ),
         ),
         (
             "credential_resolvers:\n  - name: mine\n    use: secret-store\n",
-            ":5: credential_resolvers[0].use: there is no resolver secret-store; ",
+            ":5: credential_resolvers[0].use: there is no such resolver; ",
         ),
         (
             (
-                'credential_resolvers:\n  - {name: safe, use: "a.b:C"}\n'
+                'credential_resolvers:\n  - {name: safe, use: "resolvers_of_check:Safe"}\n'
                 "provider_credentials:\n  - provider_id: rhoai\n    source:\n      plugin: saef\n"
             ),
-            "provider_credentials[0].source.plugin: there is no resolver saef; did you mean safe?",
+            "provider_credentials[0].source.plugin: there is no such resolver; did you mean safe?",
         ),
         (
             (
@@ -142,3 +152,91 @@ def test_a_resolver_that_is_not_there_is_told_by_the_file(
         load_configuration(file, environ={})
     assert problem in str(caught.value)
     assert check(file)[0] == 2
+
+
+BROKEN = """\
+raise RuntimeError("sk-live-4242")
+"""
+
+
+@pytest.mark.parametrize(
+    ("item", "problem"),
+    [
+        (
+            '{name: a, use: "resolvers_of_chek:Safe"}',
+            (
+                "use: cannot be imported: No module named 'resolvers_of_chek'; install its package, "
+                "or correct the name"
+            ),
+        ),
+        (
+            '{name: a, use: "resolvers_of_check.x:Safe"}',
+            (
+                "use: cannot be imported: No module named 'resolvers_of_check.x'; "
+                "'resolvers_of_check' is not a package; install its package, or correct the name"
+            ),
+        ),
+        (
+            '{name: a, use: "broken_of_check:Safe"}',
+            (
+                "use: cannot be imported: broken_of_check raises RuntimeError; import it in Python "
+                "to see why"
+            ),
+        ),
+        (
+            '{name: a, use: "resolvers_of_check:Saef"}',
+            "use: there is no Saef in resolvers_of_check; did you mean Safe?",
+        ),
+        (
+            '{name: a, use: "resolvers_of_check:Zzzzzz"}',
+            "use: there is no Zzzzzz in resolvers_of_check; correct the name",
+        ),
+        (
+            '{name: a, use: "resolvers_of_check:NUMBER"}',
+            "use: is neither a class, nor a function, nor an object with before() or after(); correct it",
+        ),
+        (
+            '{name: a, use: "resolvers_of_check:function", options: {folder: x}}',
+            "options: are for a class; this resolver is made already",
+        ),
+        (
+            '{name: a, use: "resolvers_of_check:Folder", options: {floder: x, folder: y}}',
+            "options.floder: there is no such key; did you mean folder?",
+        ),
+        (
+            '{name: a, use: "resolvers_of_check:Folder"}',
+            "options: lack folder, which the resolver needs; add it",
+        ),
+    ],
+)
+def test_a_resolver_that_leads_nowhere_is_refused_at_start(
+    tmp_path: Path, item: str, problem: str
+) -> None:
+    """No such module, class or option: by whatever reads the file, with its line; `check` too."""
+    (tmp_path / "broken_of_check.py").write_text(BROKEN)
+    file = written(tmp_path, f"credential_resolvers:\n  - {item}\n")
+    with pytest.raises(InvalidConfigurationError) as caught:
+        load_configuration(file, environ={})
+    assert str(caught.value) == f"{file}:4: credential_resolvers[0].{problem}"
+    code, findings = check(file)
+    assert (code, [each["found"] for each in findings["configuration"]]) == (
+        2,
+        [str(caught.value).rpartition("; ")[0]],
+    )
+
+
+def test_a_resolver_that_leads_somewhere_is_taken(tmp_path: Path) -> None:
+    """A class with the options that it takes, one that takes any, a function, one that is off."""
+    file = written(
+        tmp_path,
+        """\
+credential_resolvers:
+  - {name: a, use: "resolvers_of_check:Safe"}
+  - {name: b, use: "resolvers_of_check:Folder", options: {folder: x}}
+  - {name: c, use: "resolvers_of_check:Anything", options: {x: y}}
+  - {name: d, use: "resolvers_of_check:function"}
+  - {name: e, use: "resolvers_of_check:ready"}
+  - {name: f, use: "no_such_package:Safe", enabled: false}
+""",
+    )
+    assert len(load_configuration(file, environ={}).credential_resolvers) == 6

@@ -201,3 +201,84 @@ def test_nothing_heavy_is_imported(folder: Path) -> None:
     )
     assert result.stdout == "[]\n"
     assert (folder / "out.yaml").exists()
+
+
+@pytest.mark.parametrize("options", [["-o", "out.yaml"], ["--in-place"]], ids=" ".join)
+def test_a_full_disk_leaves_what_was_there(folder: Path, options: Sequence[str]) -> None:
+    """One line with the file and the cure; neither a half-written file nor a temporary one stays."""
+    (folder / "out.yaml").write_text("before")
+    code = (
+        "import resource, sys\nfrom lightspeed_azure.cli import main\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+        "main(['enrich', 'run.yaml', *sys.argv[1:]])\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-B", "-c", code, *options], capture_output=True, text=True, check=False
+    )
+    name = "run.yaml" if "--in-place" in options else "out.yaml"
+    assert (result.returncode, result.stdout, result.stderr) == (
+        2,
+        "",
+        (
+            f"lightspeed-azure: {name}: cannot be written (File too large); free some space, or "
+            "write to another disk\n"
+        ),
+    )
+    assert (folder / "out.yaml").read_text() == "before"
+    assert (folder / "run.yaml").read_text() == RUN
+    assert {path.name for path in folder.iterdir()} == {"run.yaml", "out.yaml"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["enrich", "run.yaml"], ["enrich", "run.yaml", "--dry-run"], ["check", "--json"],
+     ["completion", "bash"], ["--version"], ["enrich", "--help"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_output_that_cannot_be_written_ends_with_2(arguments: Sequence[str]) -> None:
+    """Each command says so in one line, also where Python writes only at the end."""
+    command = [sys.executable, "-m", "lightspeed_azure", *arguments]
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.startswith("lightspeed-azure: ")]
+    assert lines == ["lightspeed-azure: cannot read or write: No space left on device"]
+
+
+def test_standard_streams_may_be_closed() -> None:
+    """A closed standard input is an error; a closed standard output takes nothing."""
+    command = [sys.executable, "-m", "lightspeed_azure", "enrich"]
+    closed = subprocess.run(
+        [*command, "-"], preexec_fn=lambda: os.close(0), capture_output=True, text=True, check=False
+    )
+    assert (closed.returncode, closed.stderr) == (
+        2,
+        "lightspeed-azure: standard input: is closed; name a file\n",
+    )
+    silent = subprocess.run(
+        [*command, "run.yaml"],
+        preexec_fn=lambda: os.close(1),
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert silent.returncode == 0
+    assert "Traceback" not in silent.stderr
+
+
+def test_a_name_that_the_system_refuses_is_no_traceback(folder: Path) -> None:
+    """A name that is too long, and a link that leads to itself, to read and to write."""
+    (folder / "loop").symlink_to("loop")
+    long = "x" * 300
+    assert [enrich(*arguments).stderr for arguments in (
+        [long], ["loop"], ["run.yaml", "-o", long], ["run.yaml", "-o", "loop/out.yaml"], ["run.yaml", "-c", long],
+    )] == [
+        f"lightspeed-azure: {long}: cannot be read (File name too long); give a file, and check its rights\n",
+        "lightspeed-azure: loop: cannot be read (Too many levels of symbolic links); give a file, and check its rights\n",
+        f"lightspeed-azure: {long}: cannot be written (File name too long); check the folder and its rights\n",
+        "lightspeed-azure: loop/out.yaml: cannot be written (Too many levels of symbolic links); check the folder and its rights\n",
+        f"lightspeed-azure: {long}: cannot be read (File name too long); give a file, and check its rights\n",
+    ]  # fmt: skip

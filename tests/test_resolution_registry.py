@@ -256,7 +256,7 @@ def test_an_unknown_resolver_is_an_error_that_names_those_there_are(hook: Hook) 
     """And what was configured before stays."""
     with hook.registered(lambda _: PASS), pytest.raises(InvalidConfigurationError) as caught:
         hook.registry.configure(read({"name": "valt"}).credential_resolvers)
-    assert "'valt'; the resolvers are keyvault, vault" in str(caught.value)
+    assert "there is no such resolver; the resolvers are keyvault, vault" in str(caught.value)
 
 
 GOOD = {"url": "https://vault.example:8200", "token": "${env.VAULT_TOKEN:=hvs.x}"}

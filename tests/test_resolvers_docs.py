@@ -31,6 +31,12 @@ def test_an_example_of_a_file_loads(
     """It has no unknown key; the pod's service account is there."""
     token = tmp_path / "token"
     token.write_text("jwt")
+    package = tmp_path / "my_package"
+    package.mkdir()
+    (package / "safe.py").write_text(
+        "class Safe:\n    def __init__(self, **options): pass\n    def before(self, question): pass\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
     code = code.replace("{role: lightspeed}", f"{{role: lightspeed, token_path: {token}}}")
     file = tmp_path / "lightspeed-stack.yaml"
     file.write_text(code)

@@ -1,6 +1,7 @@
 """The resolver `vault`: hvac itself against a server that speaks Vault's protocol over TLS."""
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from token_cache_fakes import FakeClock
 
 from lightspeed_azure.config.vault import VaultConfiguration
 from lightspeed_azure.emulators import Emulators, Fault
-from lightspeed_azure.errors import CredentialResolutionError
+from lightspeed_azure.errors import CredentialResolutionError, InvalidConfigurationError
 from lightspeed_azure.resolution import get_api_key, resolve_credential
 from lightspeed_azure.resolvers.vault import VaultResolver
 
@@ -330,3 +331,87 @@ def test_a_redirect_takes_no_token_along(hook: Hook, emu: Emulators, make: Make)
     with hook.registered(make(), on_error="fail"):
         assert "does url lead to its active node?" in fault_of(hook)
     assert emu.azure.requests.total == 0
+
+
+@pytest.mark.parametrize("endpoint", ["login", "lookup", "renew", "read"])
+def test_an_answer_that_drips_holds_up_nobody_else(  # noqa: PLR0917 - fixtures
+    hook: Hook, emu: Emulators, make: Make, tmp_path: Path, clock: FakeClock, endpoint: str
+) -> None:
+    """A byte now and then is no progress: the exchange ends at the time limit, and its thread too."""
+    for name in ("first", "second"):
+        emu.vault.write(name, openai_api_key=f"of-{name}")
+    token = emu.vault.create_token(ttl=100, renewable=True)
+    options = kubernetes(emu, tmp_path) if endpoint == "login" else {"token": token}
+    with hook.registered(make(**options), timeout=0.5, failures=99):
+        if endpoint == "renew":
+            assert key("first") == "of-first"
+            clock.wall_now += 60
+            clock.mono_now += 60
+        asked = emu.vault.requests.of(endpoint)
+        on = "token" if endpoint in ("lookup", "renew") else endpoint
+        emu.vault.fault(Fault.drip(0.2), times=1, on=on)
+        slow = threading.Thread(target=key, args=("first",))
+        slow.start()
+        begun = time.monotonic()
+        while emu.vault.requests.of(endpoint) == asked:
+            assert time.monotonic() - begun < 10
+            time.sleep(0.005)
+        if endpoint in ("renew", "read"):
+            assert key("second") == "of-second"  # meanwhile, with the token that still lasts
+        slow.join()
+        begun = time.monotonic()
+        while any(each.name.startswith("lightspeed-azure-vault") for each in threading.enumerate()):
+            assert time.monotonic() - begun < 10, "the whole answer takes a minute"
+            time.sleep(0.01)
+        assert key("second") == "of-second"
+
+
+def test_what_is_not_there_is_told_with_its_place(hook: Hook, emu: Emulators, make: Make) -> None:
+    """The secret and the key that were asked for; nothing once the resolver answers."""
+    with hook.registered(make(path="team/{provider_id}")):
+
+        def told() -> tuple[str | None, str]:
+            return key(), hook.registry.status()[0].last_pass
+
+        assert told() == (
+            None,
+            "Vault has no secret secret/team/openai, in which the key openai_api_key would be",
+        )
+        emu.vault.write("team/openai", other="x")
+        assert told() == (None, "the secret secret/team/openai in Vault has no key openai_api_key")
+        emu.vault.write("team/openai", openai_api_key="of-vault")
+        assert told() == ("of-vault", "")
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"url": "https://v:8200/v1"}, "url: must end before /v1 or /ui: give the address of Vault alone"),
+        ({"url": "https://v/ui/vault"}, "url: must end before /v1 or /ui: give the address of Vault alone"),
+        ({"mount": "secret/data"}, "mount: must name the mount alone, such as secret: without v1/ and /data"),
+        ({"mount": "a b"}, "mount: must be a path such as team/secret, without spaces, .., ?, # and %"),
+        ({"mount": "../sys"}, "mount: must be a path such as team/secret, without spaces, .., ?, # and %"),
+        ({"path": "data/{provider_id}"}, "path: must begin below the mount: without v1/ and data/, which are added"),
+        ({"path": "{provider_id}//x"}, "path: must be a path such as team/secret, without spaces, .., ?, # and %"),
+        ({"path": "{provider_id}?version=1"}, "path: must be a path such as team/secret, without spaces, .., ?, # and %"),
+        ({"token": None, "kubernetes": {"role": "r", "mount": "auth/kubernetes"}},
+         "kubernetes: mount: must name the mount alone, such as kubernetes: without auth/ and /login"),
+    ],
+)  # fmt: skip
+def test_a_place_that_cannot_be_right_is_refused(options: dict[str, Any], problem: str) -> None:
+    """By whatever reads the configuration, so when the service starts."""
+    with pytest.raises(InvalidConfigurationError) as caught:
+        VaultConfiguration(**{"url": "https://v:8200", "token": "t", **options})
+    assert str(caught.value) == problem
+
+
+def test_a_place_may_be_written_with_slashes_around_it() -> None:
+    """As `vault secrets list` prints a mount; a proxy may serve Vault below a path."""
+    options = VaultConfiguration(
+        url="https://x/vault/", token=SecretStr("t"), mount="secret/", path="/team/{provider_id}/"
+    )
+    assert (options.url, options.mount, options.path) == (
+        "https://x/vault",
+        "secret",
+        "team/{provider_id}",
+    )

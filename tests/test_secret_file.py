@@ -1,5 +1,6 @@
 """A secret file is read again each time, and only a good value replaces a good value."""
 
+import base64
 import logging
 import os
 import threading
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from entra_material import Certificate
 from kubernetes_volume import KubernetesVolume
+from pydantic import SecretStr
 
 from lightspeed_azure.config.certificate import certificate_check
 from lightspeed_azure.errors import InvalidConfigurationError
@@ -310,3 +312,24 @@ def test_a_blocking_log_handler_does_not_delay_other_readers(tmp_path: Path) -> 
         accept.set()
         warned.join(30)
         logger.removeHandler(handler)
+
+
+def test_a_pfx_in_base64_is_told(tmp_path: Path) -> None:
+    """As Key Vault's CSI driver writes it; the same decoded is taken."""
+    file = tmp_path / "certificate.pfx"
+    pfx = Certificate().pfx("password")
+    check = certificate_check(SecretStr("password"))
+    secret = SecretFile(file, key="certificate_path", check=check, binary=True)
+    for written in (base64.b64encode(pfx), base64.encodebytes(pfx)):
+        file.write_bytes(written)
+        with pytest.raises(InvalidConfigurationError) as caught:
+            secret.read_bytes()
+        assert str(caught.value) == (
+            f"certificate_path: {file}: is a PFX in Base64, as the Key Vault CSI driver writes it; set "
+            "objectEncoding: base64 for this object in the SecretProviderClass, or decode the file"
+        )
+    file.write_bytes(base64.b64encode(b"no certificate"))
+    with pytest.raises(InvalidConfigurationError, match="is not a whole certificate"):
+        secret.read_bytes()
+    file.write_bytes(pfx)
+    assert secret.read_bytes() == pfx

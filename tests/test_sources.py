@@ -423,6 +423,7 @@ def resolver(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     module = ModuleType("lightspeed_azure.resolution")
     module.aresolve_credential = aresolve_credential  # type: ignore[attr-defined]
+    module.status = tuple  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "lightspeed_azure.resolution", module)
     return said
 

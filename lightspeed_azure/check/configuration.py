@@ -1,5 +1,6 @@
 """What the operator wrote: the configuration, the files it names, and the stack's own file."""
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -110,7 +111,8 @@ def _run_yaml(config: Configuration, given: Path | None) -> Path | None:
     stack = config.llama_stack
     path = given or (stack.library_client_config_path if stack else None)
     needed = given is not None or bool(stack and stack.use_as_library_client)
-    return path if path and (needed or path.exists()) else None
+    there = path is not None and os.path.exists(path)  # noqa: PTH110 - never raises
+    return path if path and (needed or there) else None
 
 
 def of_run_yaml(config: Configuration, given: Path | None) -> Iterator[Finding]:

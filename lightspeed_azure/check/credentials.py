@@ -46,7 +46,7 @@ def of_credentials(
         if entry.source.kind == "plugin":  # a resolver is asked for a provider by name
             asked = _asked_for(entry, providers, family)
         if not asked:
-            found = f"resolver {entry.source.plugin} was not asked: the type of the provider, and "
+            found = "the resolver was not asked: the type of the provider, and "
             found += "so the field, is not known here"
             yield look(question, found, "Add field, or check again while the stack runs")
         for provider_id, field in asked:
@@ -71,7 +71,8 @@ async def _of_source(
     provider_id: str,
     field: str,
 ) -> Finding:
-    where = _WHERE[entry.source.kind].format(entry.source)
+    # What has no value may be a secret in the place of a name, so only what has one is shown.
+    where = "source" if entry.source.kind in ("env", "plugin") else _shown(entry)
     credentials = ProviderCredentials([entry], manager=lambda: manager)
     (source,) = credentials.sources
     try:
@@ -94,7 +95,11 @@ async def _of_source(
             f"{path} is on a subPath mount, or mounted as a single file: it never changes",
             "Mount the whole volume, so that a rotated key arrives without a restart",
         )
-    return well(question, where)
+    return well(question, _shown(entry))
+
+
+def _shown(entry: ProviderCredential) -> str:
+    return _WHERE[entry.source.kind].format(entry.source)
 
 
 def of_fields(

@@ -31,5 +31,6 @@ def _of(each: ResolverStatus) -> Finding:
         cure = (
             "Compare what it is asked for with what it holds; it is no fault where others have it"
         )
-        return look(question, "has no key that is asked for", cure)
+        where = f": {each.last_pass}" if each.last_pass else ""
+        return look(question, f"has no key that is asked for{where}", cure)
     return well(question, f"answers; asked {each.answers + each.passes} times")

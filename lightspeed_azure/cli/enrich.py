@@ -95,7 +95,7 @@ def enrich(
     if dry_run:
         _show(outcome)
     elif target == STANDARD:
-        sys.stdout.buffer.write(outcome.after.encode())
+        click.echo(outcome.after.encode(), nl=False)
     elif not in_place or outcome.after != outcome.before:
         enrichment.write_atomically(Path(target), outcome.after)
     _tell(outcome)
@@ -126,7 +126,7 @@ def _is_same(one: Path, other: Path) -> bool:
     try:
         return one.samefile(other)
     except OSError:
-        return one.resolve() == other.resolve()
+        return one.absolute() == other.absolute()
 
 
 def _identities(config: Path | None) -> tuple[str | None, ...]:
@@ -135,7 +135,7 @@ def _identities(config: Path | None) -> tuple[str | None, ...]:
 
     path = config_path(config)
     is_named = config is not None or bool(os.environ.get(CONFIG_VARIABLE))
-    if not is_named and not path.exists():
+    if not is_named and not os.path.lexists(path):
         return (None,)
     identities = identities_in(path)
     if not identities:
@@ -147,6 +147,8 @@ def _read(source: str) -> str:
     from lightspeed_azure.enrichment import decoded, read  # noqa: PLC0415 - not for --help
 
     if source == STANDARD:
+        if sys.stdin is None:
+            raise InvalidConfigurationError("standard input: is closed; name a file")
         return decoded(sys.stdin.buffer.read(), "standard input")
     return read(Path(source))
 

@@ -1,5 +1,7 @@
 """How the command ends: 0 good, 1 the thing asked about is not well, 2 bad input."""
 
+import contextlib
+import os
 import sys
 from typing import Any, NoReturn
 
@@ -11,7 +13,20 @@ GOOD, NOT_WELL, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
 class CommandGroup(click.Group):
-    """Turns this package's errors into lines and an exit code, and Ctrl-C into 130."""
+    """Turns errors into lines and an exit code, and Ctrl-C into 130."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command; input or output that fails ends it with one line, as bad input does."""
+        try:
+            try:
+                return super().main(*args, **kwargs)
+            finally:
+                if sys.stdout is not None:
+                    sys.stdout.flush()  # or a full disk is only noticed when the process ends
+        except OSError as error:
+            _discard_output()
+            # Files have errors of their own, so this is about standard input or output.
+            _end(f"cannot read or write: {error.strerror or type(error).__name__}", BAD_INPUT)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a subcommand."""
@@ -26,7 +41,13 @@ class CommandGroup(click.Group):
             sys.exit(INTERRUPTED)
 
 
-def _end(error: Exception, code: int) -> NoReturn:
+def _discard_output() -> None:
+    """Drop what could not be written, so that Python does not try again when the process ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _end(error: object, code: int) -> NoReturn:
     for line in str(error).splitlines():
         click.echo(f"lightspeed-azure: {line}", err=True)
     sys.exit(code)

@@ -15,6 +15,7 @@ from lightspeed_azure.errors import (
     InvalidConfigurationError,
     LightspeedAzureError,
     StackUnavailableError,
+    shown_path,
 )
 
 START_LIMIT = 300.0
@@ -46,6 +47,10 @@ async def start_enriched(
     if source is None:
         raise InvalidConfigurationError(
             "llama_stack.library_client_config_path: is missing; name the stack's run.yaml"
+        )
+    if not shown_path(source):
+        raise InvalidConfigurationError(
+            "llama_stack.library_client_config_path: there is no such file; name the stack's run.yaml"
         )
     with tempfile.TemporaryDirectory(prefix="lightspeed-azure-") as folder:
         enriched = Path(folder) / "run.yaml"

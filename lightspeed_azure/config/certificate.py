@@ -1,5 +1,6 @@
 """Is this a certificate that an application can sign in with?"""
 
+import base64
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -53,6 +54,11 @@ def _load(content: bytes, password: SecretStr | None) -> Any:
             "is not a whole certificate with its private key in PEM or PFX, or "
             "certificate_password is not its password; export it again with its key"
         )
+    if failure and _is_base64_of_pfx(content):
+        failure = (
+            "is a PFX in Base64, as the Key Vault CSI driver writes it; set objectEncoding: base64 "
+            "for this object in the SecretProviderClass, or decode the file"
+        )
     if not failure and (certificate is None or key is None):
         failure = "lacks the certificate or its private key; export it with both"
     elif not failure and not isinstance(key, RSAPrivateKey):
@@ -62,3 +68,12 @@ def _load(content: bytes, password: SecretStr | None) -> Any:
     if failure:
         raise ValueError(failure)
     return certificate
+
+
+def _is_base64_of_pfx(content: bytes) -> bool:
+    """Return whether this is Base64 of DER that begins as a PFX does (RFC 7292, section 4)."""
+    try:
+        decoded = base64.b64decode(b"".join(content.split()), validate=True)
+    except ValueError:
+        return False
+    return decoded[:1] == b"\x30" and b"\x02\x01\x03" in decoded[:10]

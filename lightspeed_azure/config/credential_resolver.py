@@ -1,15 +1,24 @@
 """The `credential_resolvers:` block: who answers for keys, in which order, within which limits."""
 
+import importlib
 import importlib.metadata
+import importlib.util
+import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StrictBool
 
 from lightspeed_azure.config.block import Block
 from lightspeed_azure.config.key_vault import KeyVaultConfiguration
-from lightspeed_azure.config.problems import LocatedConfigurationError, Problem, closest
+from lightspeed_azure.config.problems import (
+    LocatedConfigurationError,
+    Problem,
+    closest,
+    unknown_key,
+)
 from lightspeed_azure.config.unshown import Unshown, unshown
 from lightspeed_azure.config.values import SECONDS, boolean, plain_text
 from lightspeed_azure.config.vault import VaultConfiguration
@@ -25,6 +34,11 @@ _KEEPS = 60.0
 
 GROUP = "lightspeed_azure.credential_resolvers"
 """The entry point group in which a package names its resolvers; installed means registered."""
+
+_NEEDS = {"keyvault": ("azure.keyvault.secrets", "keyvault"), "vault": ("hvac", "vault")}
+"""The module and the extra that each of our own resolvers needs."""
+
+_STEPS = ("before", "after", "__call__")
 
 type OnError = Literal["fallback", "fail"]
 
@@ -111,21 +125,92 @@ class CredentialResolverConfiguration(Block):
 
 def installed_names() -> frozenset[str]:
     """Return the names of the resolvers that installed packages bring; reads their metadata alone."""
-    try:
-        return frozenset(point.name for point in importlib.metadata.entry_points(group=GROUP))
-    except Exception:  # noqa: BLE001 - a broken package is told where resolvers are looked up
-        return frozenset()
+    return frozenset(point.name for point in _entry_points())
 
 
 def check_kind(block: CredentialResolverConfiguration) -> Iterator[Problem]:
-    """Yield that there is no resolver of the block's kind; a class is not imported for that."""
+    """Yield why the resolver of a block cannot be made; imports its module."""
     kind = block.kind
-    if not block.enabled or kind in BUILT_IN or ":" in kind:
+    key = "use" if block.use else "name"
+    if not block.enabled:
         return
-    known = {*BUILT_IN, *installed_names()}
-    if kind not in known:
-        text = f"there is no resolver {kind}; write one of {', '.join(sorted(known))}, or "
-        yield Problem(("use" if block.use else "name",), text + 'use: "package.module:Class"')
+    if kind in BUILT_IN:
+        module, extra = _NEEDS[kind]
+        if not _is_installed(module):
+            text = (
+                f"needs {module}, which is not installed: pip install 'lightspeed-azure[{extra}]'"
+            )
+            yield Problem((key,), text)
+        return
+    point = next((each for each in _entry_points() if each.name == kind), None)
+    if ":" not in kind and point is None:
+        known = {*BUILT_IN, *installed_names()}
+        text = f"there is no such resolver; write one of {', '.join(sorted(known))}, or "
+        yield Problem((key,), text + 'use: "package.module:Class"')
+        return
+    thing, text = _loaded(f"{point.module}:{point.attr}" if point else kind)
+    if text:
+        yield Problem((key,), text)
+    else:
+        yield from _check_made(thing, key, block.options)
+
+
+def _loaded(path: str) -> tuple[Any, str]:
+    """Return what a path leads to, or None and why it leads nowhere."""
+    module, _, names = path.partition(":")
+    try:
+        thing: Any = importlib.import_module(module)
+    except ImportError as error:
+        return None, f"cannot be imported: {error}; install its package, or correct the name"
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - it is the operator's code
+        name = type(error).__name__
+        return None, f"cannot be imported: {module} raises {name}; import it in Python to see why"
+    for name in filter(None, names.split(".")):
+        thing, before = getattr(thing, name, None), thing
+        if thing is None:
+            nearest = get_close_matches(name, dir(before), n=1)
+            cure = f"did you mean {nearest[0]}?" if nearest else "correct the name"
+            return None, f"there is no {name} in {module}; {cure}"
+    return thing, ""
+
+
+def _check_made(thing: Any, key: str, options: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield why a resolver cannot be made with these options."""
+    if not inspect.isclass(thing):
+        if options:
+            yield Problem(("options",), "are for a class; this resolver is made already")
+        elif not any(callable(getattr(thing, step, None)) for step in _STEPS):
+            text = "is neither a class, nor a function, nor an object with before() or after(); correct it"
+            yield Problem((key,), text)
+        return
+    try:
+        parameters = inspect.signature(thing).parameters.values()
+    except (TypeError, ValueError):
+        return  # of a class in C nobody can say
+    named = [
+        each for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)
+    ]
+    known = [each.name for each in named]
+    if not any(each.kind is each.VAR_KEYWORD for each in parameters):
+        for name in options.keys() - {*known}:
+            yield Problem(("options", name), unknown_key(name, known))
+    for each in named:
+        if each.default is each.empty and each.name not in options:
+            yield Problem(("options",), f"lack {each.name}, which the resolver needs; add it")
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _entry_points() -> Sequence[importlib.metadata.EntryPoint]:
+    try:
+        return tuple(importlib.metadata.entry_points(group=GROUP))
+    except Exception:  # noqa: BLE001 - a broken package is told where resolvers are looked up
+        return ()
 
 
 def check_plugin(name: str, blocks: Sequence[CredentialResolverConfiguration]) -> Iterator[Problem]:
@@ -138,7 +223,7 @@ def check_plugin(name: str, blocks: Sequence[CredentialResolverConfiguration]) -
     if name in off:
         yield Problem((), "is a resolver that is switched off; remove its enabled: false")
     elif name not in known and (nearest := closest(name, known)):
-        yield Problem((), f"there is no resolver {name}; did you mean {nearest}?")
+        yield Problem((), f"there is no such resolver; did you mean {nearest}?")
 
 
 def _kind(data: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ from lightspeed_azure.config.values import (
     boolean,
     file_path,
     identifier,
+    name,
     plain_text,
     scope_name,
     secret_text,
@@ -81,7 +82,7 @@ class AzureEntraIdConfiguration(Block):
     ca_bundle: Annotated[Path | None, BeforeValidator(file_path)] = None
     prefetch: Annotated[StrictBool, BeforeValidator(boolean)] = False
     deadline: Seconds = 15.0
-    provider_id: Annotated[str | None, BeforeValidator(plain_text)] = None
+    provider_id: Annotated[str | None, BeforeValidator(name)] = None
 
     def __init__(self, /, *, environ: Mapping[str, str] | None = None, **data: Any) -> None:
         data = Unshown(filled(data, os.environ if environ is None else environ))

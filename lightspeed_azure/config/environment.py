@@ -17,7 +17,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-_REFERENCE = re.compile(r"\${env\.([A-Z0-9_]+)(?::([=+])([^}]*))?}")
+from lightspeed_azure.enrichment.references import REFERENCE
 
 
 class UnsetVariableError(LookupError):
@@ -52,7 +52,7 @@ def expand(text: str, environ: Mapping[str, str]) -> str:
             raise UnsetVariableError(name, is_set=name in environ)
         return os.path.expanduser(value or "")  # noqa: PTH111 - a text, which need not be a path
 
-    return _REFERENCE.sub(value_of, text)
+    return REFERENCE.sub(value_of, text)
 
 
 def convert(text: str) -> Any:

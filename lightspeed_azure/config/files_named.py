@@ -1,6 +1,7 @@
 """The files that a configuration names: which there are, and whether they can be used."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from lightspeed_azure.config.certificate import certificate_check
 from lightspeed_azure.config.entra_id import AzureEntraIdConfiguration
 from lightspeed_azure.config.problems import Problem
 from lightspeed_azure.config.provider_credentials import ProviderCredential
+from lightspeed_azure.config.values import shown_variable
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.secret_file import SecretFile
 
@@ -72,7 +74,8 @@ def check_files(block: Block) -> Iterator[Problem]:
         plain = [*plain, "library_client_config_path"]
     for name in plain:
         path = getattr(block, name, None)
-        fault = _fault(path, b"") if path and not (name in directories and path.is_dir()) else ""
+        is_folder = name in directories and path and os.path.isdir(path)  # noqa: PTH112 - never raises
+        fault = _fault(path, b"") if path and not is_folder else ""
         if fault:
             yield Problem((name,), fault)
     options = getattr(block, "options", None)
@@ -105,7 +108,7 @@ def check_source(credential: ProviderCredential, environ: Mapping[str, str]) -> 
             file.read_bytes()
         except InvalidConfigurationError as error:
             text = str(error).removeprefix(f"{file.key}: ")
-            if (file.path / CLIENT_SECRET_NAME).is_file():
+            if os.path.isfile(file.path / CLIENT_SECRET_NAME):  # noqa: PTH113 - never raises
                 text = (
                     f"{file.path}: holds an identity, not a key; write azure_entra_id with "
                     f"tenant_id, client_id and client_secret_path: {file.path} in the place of "
@@ -114,8 +117,9 @@ def check_source(credential: ProviderCredential, environ: Mapping[str, str]) -> 
             yield Problem(("source", credential.source.kind), text)
     name = credential.source.env
     if name and not environ.get(name, "").strip():
+        what = shown_variable(name) or "a variable"
         state, give = ("empty", "give it a value") if name in environ else ("not set", "set it")
-        text = f"names a variable that is {state}; {give}, or add optional: true"
+        text = f"names {what}, which is {state}; {give}, or add optional: true"
         yield Problem(("source", "env"), text)
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, StrictBool
 
@@ -14,6 +15,7 @@ from lightspeed_azure.config.values import (
     boolean,
     file_path,
     https_url,
+    name,
     plain_text,
     scope_name,
 )
@@ -37,6 +39,13 @@ def _versions(value: Any) -> dict[str, str]:
     return versions
 
 
+def _vault_url(value: Any) -> str:
+    text = https_url(value)
+    if urlsplit(text).path:
+        raise ValueError("must name the vault alone, such as https://my-vault.vault.azure.net")
+    return text
+
+
 class KeyVaultConfiguration(Block):
     """An Azure Key Vault, read with an identity of `azure_entra_id`.
 
@@ -44,8 +53,8 @@ class KeyVaultConfiguration(Block):
     (https://learn.microsoft.com/azure/key-vault/general/about-keys-secrets-certificates).
     """
 
-    url: Annotated[str, BeforeValidator(https_url)]
-    identity: Annotated[str | None, BeforeValidator(plain_text)] = None
+    url: Annotated[str, BeforeValidator(_vault_url)]
+    identity: Annotated[str | None, BeforeValidator(name)] = None
     secret_name: Annotated[str, BeforeValidator(_secret_name)] = _NAME
     versions: Annotated[dict[str, str], BeforeValidator(_versions)] = Field(default={})
     ca_bundle: Annotated[Path | None, BeforeValidator(file_path)] = None

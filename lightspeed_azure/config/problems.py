@@ -46,11 +46,21 @@ class LocatedConfigurationError(InvalidConfigurationError):
 
 
 def dotted(key: Sequence[str | int]) -> str:
-    """Return a key as an operator reads it: `azure_entra_id[1].scope`."""
+    """Return a key as an operator reads it: `azure_entra_id[1].scope`.
+
+    A part that does not look like a key is left out: it may be a secret in the wrong place.
+    """
     text = ""
     for part in key:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            name = part if _KEY.fullmatch(part) else "…"
+            text += f".{name}" if text else name
     return text
+
+
+_KEY = re.compile(r"[A-Za-z_-]{1,40}|[\w.:-]{1,16}", re.ASCII)
 
 
 def closest(name: object, known: Iterable[str], *, cutoff: float = 0.7) -> str | None:
@@ -73,7 +83,7 @@ def unknown_key(name: object, known: Iterable[str]) -> str:
     nearest = closest(name, names)
     if nearest:
         return f"there is no such key; did you mean {nearest}?"
-    return f"there is no such key; the keys are {', '.join(names)}"
+    return f"there is no such key; the keys are {', '.join(names) or 'none'}"
 
 
 def of_validation(error: ValidationError, known: Mapping[str, FieldInfo]) -> list[Problem]:

@@ -17,7 +17,14 @@ from lightspeed_azure.config.provider_fields import (
     installed_fields,
 )
 from lightspeed_azure.config.unshown import Unshown, unshown
-from lightspeed_azure.config.values import boolean, file_path, plain_text, scope_name, secret_text
+from lightspeed_azure.config.values import (
+    boolean,
+    file_path,
+    name,
+    scope_name,
+    secret_text,
+    variable_name,
+)
 
 type Kind = Literal["file", "env", "value", "entra", "google", "plugin"]
 
@@ -33,7 +40,7 @@ class EntraSource(Block):
         scope: what the token is for, where that is not the identity's own scope.
     """
 
-    identity: Annotated[str | None, BeforeValidator(plain_text)] = None
+    identity: Annotated[str | None, BeforeValidator(name)] = None
     scope: Annotated[str | None, BeforeValidator(scope_name)] = None
 
 
@@ -60,11 +67,11 @@ class Source(Block):
     """
 
     file: Annotated[Path | None, BeforeValidator(file_path)] = None
-    env: Annotated[str | None, BeforeValidator(plain_text)] = None
+    env: Annotated[str | None, BeforeValidator(variable_name)] = None
     value: Annotated[SecretStr | None, BeforeValidator(secret_text)] = None
     entra: Annotated[EntraSource | None, BeforeValidator(_entra)] = None
     google: Annotated[Path | None, BeforeValidator(file_path)] = None
-    plugin: Annotated[str | None, BeforeValidator(plain_text)] = None
+    plugin: Annotated[str | None, BeforeValidator(name)] = None
 
     @classmethod
     def cross_check(cls, given: Mapping[str, Any]) -> list[Problem]:
@@ -99,7 +106,7 @@ def _source(given: Any) -> Source:
 
 def provider_type_name(value: Any) -> str:
     """Return a provider type as the stack spells it: `vllm` means `remote::vllm`."""
-    text = plain_text(value)
+    text = name(value)
     return text if "::" in text else f"remote::{text}"
 
 
@@ -114,9 +121,9 @@ class ProviderCredential(Block):
         optional: whether requests go out without the field while the source has no value.
     """
 
-    provider_id: Annotated[str | None, BeforeValidator(plain_text)] = None
+    provider_id: Annotated[str | None, BeforeValidator(name)] = None
     provider_type: Annotated[str | None, BeforeValidator(provider_type_name)] = None
-    field: Annotated[str | None, BeforeValidator(plain_text)] = None
+    field: Annotated[str | None, BeforeValidator(name)] = None
     source: Source
     optional: Annotated[StrictBool, BeforeValidator(boolean)] = False
 

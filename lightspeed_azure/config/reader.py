@@ -241,7 +241,7 @@ class Reader:
             more = {"environ": self._environ} if kind is AzureEntraIdConfiguration else {}
             block = kind(**{str(name): value for name, value in values.items()}, **more)
             if self._written:
-                found += check_files(block)
+                found += [each for each in check_files(block) if each.key not in unset]
         except LocatedConfigurationError as error:
             emptied = [name for name in item if item[name] is not None and name not in values]
             found += [

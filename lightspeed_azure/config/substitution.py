@@ -6,6 +6,7 @@ from typing import Any
 
 from lightspeed_azure.config.environment import UnsetVariableError, convert, expand
 from lightspeed_azure.config.problems import Key, Problem
+from lightspeed_azure.enrichment.references import malformed_reference
 
 _SECRET = re.compile(r"(key|password|secret|token|value)$")
 """The names of keys that hold a secret."""
@@ -41,10 +42,14 @@ def substituted(
         if not isinstance(value, str):
             values[name] = value
             continue
+        problem = malformed_reference(value)
+        expanded = value
         try:
             expanded = expand(value, environ)
         except UnsetVariableError as error:
-            broken.append(Problem((*within, name), f"{error}; {_cure(error, (*within, name))}"))
+            problem = problem or f"{error}; {_cure(error, (*within, name))}"
+        if problem:
+            broken.append(Problem((*within, name), problem))
             # Something stands here, so that the rest of the block is judged as it is meant.
             expanded = "" if name in typed else "https://unset.invalid/.default"
         if expanded == value:

@@ -10,12 +10,14 @@ _PLACE = re.compile(r"\{([^{}]*)\}")
 
 def template(value: Any) -> str:
     """Return a text whose only placeholders are `{provider_id}` and `{field}`."""
-    text = plain_text(value)
+    text = value if isinstance(value, str) else ""
+    if "$" in text:  # not a brace too many, but a variable
+        plain_text(text)
     if set(_PLACE.findall(text)) - {"provider_id", "field"}:
         raise ValueError("may hold {provider_id} and {field}, and no other placeholder")
     if "{" in _PLACE.sub("", text) or "}" in _PLACE.sub("", text):
         raise ValueError("has a brace too many; placeholders are {provider_id} and {field}")
-    return text
+    return plain_text(value)
 
 
 def filled(text: str, *, provider_id: str, field: str) -> str:

@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, GetCoreSchemaHandler, SecretStr
 from pydantic_core import CoreSchema, core_schema
 
+from lightspeed_azure.enrichment.references import unsubstituted
+
 _QUOTES = "put the value in quotes"
 
 
@@ -59,7 +61,7 @@ class Identifier(str):
 
 
 def plain_text(value: Any) -> str:
-    """Return a text without surrounding white space; it must not be empty."""
+    """Return a text without surrounding white space; not empty, and not a template to fill in."""
     text = value.get_secret_value() if isinstance(value, SecretStr) else value
     if not isinstance(text, str):
         raise ValueError(f"must be text; {_QUOTES}")  # noqa: TRY004 - pydantic collects ValueError
@@ -68,7 +70,32 @@ def plain_text(value: Any) -> str:
         raise ValueError("is empty; give a value, or remove the key")
     if not text.isprintable():
         raise ValueError("contains a line break or a control character; remove it")
+    if problem := unsubstituted(text):
+        raise ValueError(problem)
     return text
+
+
+def name(value: Any) -> str:
+    """Return a name, such as a provider's; not text that is more likely to be a secret."""
+    text = plain_text(value)
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.:/@-]{0,127}", text):
+        raise ValueError("must be a name: at most 128 letters, digits and _ . : / @ -")
+    return text
+
+
+def variable_name(value: Any) -> str:
+    """Return the name of an environment variable."""
+    text = plain_text(value)
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,127}", text):
+        raise ValueError(
+            "must be the name of an environment variable, such as VLLM_API_KEY, and not its value"
+        )
+    return text
+
+
+def shown_variable(text: str) -> str:
+    """Return a variable's name for a message, or "" if it may be a secret in the wrong place."""
+    return text if re.fullmatch(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+", text) else ""
 
 
 def identifier(value: Any) -> Identifier:

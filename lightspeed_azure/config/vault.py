@@ -1,5 +1,6 @@
 """The options of the resolver `vault`: a KV version 2 engine of OpenBao or HashiCorp Vault."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,11 +20,47 @@ SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/toke
 _WAYS = ("token", "token_path", "kubernetes")
 
 
+def _vault_url(value: Any) -> str:
+    text = http_url(value)
+    if re.search(r"/(v1|ui)(/|$)", urlsplit(text).path):
+        raise ValueError("must end before /v1 or /ui: give the address of Vault alone")
+    return text
+
+
+def _place(given: str) -> str:
+    """Return a path below Vault's API, as it is written there: without slashes around it."""
+    text = given.strip("/")
+    if not re.fullmatch(r"[^\s?#%\\]+", text) or {"", ".", ".."} & {*text.split("/")}:
+        raise ValueError("must be a path such as team/secret, without spaces, .., ?, # and %")
+    return text
+
+
+def _mount(value: Any) -> str:
+    text = _place(plain_text(value))
+    if text.endswith("/data") or text.startswith("v1/"):
+        raise ValueError("must name the mount alone, such as secret: without v1/ and /data")
+    return text
+
+
+def _login_mount(value: Any) -> str:
+    text = _place(plain_text(value))
+    if text.startswith("auth/") or text.endswith("/login"):
+        raise ValueError("must name the mount alone, such as kubernetes: without auth/ and /login")
+    return text
+
+
+def _path(value: Any) -> str:
+    text = _place(template(value))
+    if text.startswith(("data/", "v1/")):
+        raise ValueError("must begin below the mount: without v1/ and data/, which are added")
+    return text
+
+
 class KubernetesLogin(Block):
     """`kubernetes:` sign in with the pod's service account."""
 
     role: Annotated[str, BeforeValidator(plain_text)]
-    mount: Annotated[str, BeforeValidator(plain_text)] = "kubernetes"
+    mount: Annotated[str, BeforeValidator(_login_mount)] = "kubernetes"
     token_path: Annotated[Path, BeforeValidator(file_path)] = SERVICE_ACCOUNT_TOKEN
 
 
@@ -53,15 +90,15 @@ def _versions(value: Any) -> dict[str, int]:
 class VaultConfiguration(Block):
     """A KV version 2 engine, and how to sign in to it."""
 
-    url: Annotated[str, BeforeValidator(http_url)]
+    url: Annotated[str, BeforeValidator(_vault_url)]
     token: Annotated[SecretStr | None, BeforeValidator(secret_text)] = None
     token_path: Annotated[Path | None, BeforeValidator(file_path)] = None
     kubernetes: Annotated[KubernetesLogin | None, BeforeValidator(_kubernetes)] = None
     namespace: Annotated[str | None, BeforeValidator(plain_text)] = None
     ca_bundle: Annotated[Path | None, BeforeValidator(file_path)] = None
     allow_insecure: Annotated[StrictBool, BeforeValidator(boolean)] = False
-    mount: Annotated[str, BeforeValidator(plain_text)] = "secret"
-    path: Annotated[str, BeforeValidator(template)] = "{provider_id}"
+    mount: Annotated[str, BeforeValidator(_mount)] = "secret"
+    path: Annotated[str, BeforeValidator(_path)] = "{provider_id}"
     key: Annotated[str, BeforeValidator(template)] = "{field}"
     versions: Annotated[dict[str, int], BeforeValidator(_versions)] = Field(default={})
 

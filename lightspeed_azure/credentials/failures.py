@@ -16,7 +16,12 @@ from lightspeed_azure.config.entra_id import AzureEntraIdConfiguration
 from lightspeed_azure.credentials.aadsts import MEANINGS, link
 from lightspeed_azure.credentials.exchange import Answer, Exchange
 from lightspeed_azure.credentials.network import proxy_variable
-from lightspeed_azure.errors import CredentialRejectedError, TokenError, TokenUnavailableError
+from lightspeed_azure.errors import (
+    CredentialRejectedError,
+    TokenError,
+    TokenUnavailableError,
+    shown_path,
+)
 
 _TROUBLESHOOTING = "https://learn.microsoft.com/azure/developer/python/sdk/authentication"
 _NETWORK = "https://learn.microsoft.com/azure/developer/python/sdk/azure-sdk-configure-proxy"
@@ -198,8 +203,10 @@ class Failure:
         if reached:
             return reached
         text = str(self.error)
-        if self.config.ca_bundle and not self.config.ca_bundle.is_file():
-            what, cure = f"{self.config.ca_bundle} is gone", "Bring it back, or correct ca_bundle"
+        ca_bundle = self.config.ca_bundle
+        if ca_bundle and not os.path.isfile(ca_bundle):  # noqa: PTH113 - never raises
+            what = f"{shown_path(ca_bundle) or 'The file of ca_bundle'} is gone"
+            cure = "Bring it back, or correct ca_bundle"
         elif "Azure CLI not found" in text and kind == "azure_cli":
             what, cure = "The Azure CLI is not installed", "Install it, then: az login"
         elif "az login" in text and kind == "azure_cli":

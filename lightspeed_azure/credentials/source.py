@@ -97,7 +97,7 @@ class CredentialSource:
             "default": "azure-identity's default chain",
         }.get(self.kind)
         if how is None:
-            source = f"{self._file.key} {self._file.path}" if self._file else self.kind
+            source = self._file.label if self._file else self.kind
             how = f"{source}, application {config.client_id}, tenant {config.tenant_id}"
             how += f", at {config.authority_host}"
         return f"{how}, for {config.scope}"
@@ -206,6 +206,8 @@ class CredentialSource:
         """Ask once; every failure is returned, so that no traceback keeps a secret."""
         try:
             with exchange.watching():
+                if self._config.ca_bundle:  # azure-identity would log its path
+                    self._config.ca_bundle.stat()
                 started = self._clock()
                 return self._issued(self._ask(content, exchange), started, exchange)
         except LightspeedAzureError:

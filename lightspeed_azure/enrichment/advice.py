@@ -10,7 +10,6 @@ from lightspeed_azure.enrichment.providers import (
     AZURE_PROVIDER_TYPE,
     DISABLED,
     INFERENCE,
-    REFERENCE,
     AzureProvider,
     condition,
     inference_providers,
@@ -18,6 +17,7 @@ from lightspeed_azure.enrichment.providers import (
     resolved,
     with_environment,
 )
+from lightspeed_azure.enrichment.references import REFERENCE, malformed_reference
 
 
 class Note(NamedTuple):
@@ -54,6 +54,7 @@ def advice(
         changed: the keys named `api_key` that the plan changes.
         dropped: the keys that it removes.
     """
+    yield from _of_references(tree)
     yield from _of_other_keys(tree)
     if not identities:
         return
@@ -99,6 +100,21 @@ def _of_types(tree: Mapping[str, Any]) -> Iterator[Note]:
 
 def _is_external(tree: Mapping[str, Any], entry: Mapping[str, Any], written: str) -> bool:
     return bool("${" in written or entry.get("module") or tree.get("external_providers_dir"))
+
+
+def _of_references(tree: Mapping[str, Any]) -> Iterator[Note]:
+    """Yield the values that no stack substitutes although they are meant to be."""
+    seen: set[int] = set()  # aliases share their values
+    pending: list[tuple[Path, Any]] = [((), tree)]
+    while pending:
+        path, value = pending.pop()
+        if isinstance(value, str):
+            if problem := malformed_reference(value):
+                yield Note(path, problem)
+        elif isinstance(value, dict | list) and id(value) not in seen:
+            seen.add(id(value))
+            inner = value.items() if isinstance(value, dict) else enumerate(value)
+            pending += reversed([((*path, key), item) for key, item in inner])
 
 
 def _of_other_keys(tree: Mapping[str, Any]) -> Iterator[Note]:
@@ -150,6 +166,8 @@ def _of_endpoint(provider: AzureProvider) -> Iterator[Note]:
             yield Note(path, f"has no base_url, so the stack knows no endpoint; add {ENDPOINT}")
         return
     text = config["base_url"]
+    if malformed_reference(str(text)):
+        return
     unset = REFERENCE.sub(
         lambda m: m[0] if m[2] or not os.environ.get(m[1]) else "", str(text or "")
     )
@@ -175,7 +193,7 @@ def _of_key(
 ) -> Iterator[Note]:
     path: Path = (*provider.path, "config", "api_key")
     key = provider.config.get("api_key")
-    if path in dropped or not key:
+    if path in dropped or not key or malformed_reference(str(key)):
         return
     needed = [m for m in REFERENCE.finditer(str(key)) if not m[2]]
     if needed and path not in changed:
@@ -209,8 +227,8 @@ def _of_models(tree: Mapping[str, Any], azure: Sequence[AzureProvider]) -> Itera
         if provider.name not in served:
             yield Note(
                 provider.path,
-                f"no model of {provider.name or 'this provider'} is registered, and without a key "
-                "the stack cannot list Azure's; add the deployments to registered_resources.models",
+                "no model of this provider is registered, and without a key the stack cannot list "
+                "Azure's; add the deployments to registered_resources.models",
             )
 
 
@@ -218,10 +236,9 @@ def _of_identities(
     azure: Sequence[AzureProvider], identities: Sequence[str | None]
 ) -> Iterator[Note]:
     if None in identities and len(azure) > 1:
-        names = ", ".join(provider.name or "?" for provider in azure)
         yield Note(
             INFERENCE,
-            f"has {len(azure)} Azure providers ({names}) and one identity for all of them; where "
+            f"has {len(azure)} Azure providers and one identity for all of them; where "
             "they need different ones, write azure_entra_id as a list, each with its provider_id",
         )
     elif identities and None not in identities:
@@ -230,6 +247,6 @@ def _of_identities(
             if provider.name not in served:
                 yield Note(
                     provider.path,
-                    f"no identity serves {provider.name or 'this provider'}, so its requests carry "
-                    "no token; add one to azure_entra_id with this provider_id",
+                    "no identity serves this provider, so its requests carry no token; add one to "
+                    "azure_entra_id with this provider_id",
                 )

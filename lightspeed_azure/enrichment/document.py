@@ -199,7 +199,8 @@ class Document:
                 continue
             name = str(self._value(key))
             if name in own:
-                raise self.error(key.start_mark.line, f"{name[:60]}: is given twice; keep one")
+                shown = f"{name}:" if re.fullmatch("[a-z_]{1,40}", name) else "a key"
+                raise self.error(key.start_mark.line, f"{shown} is given twice; keep one")
             own[name] = value
         return merged | own if merged else own
 

@@ -8,12 +8,12 @@ from typing import Any, Final
 from lightspeed_azure.enrichment.advice import Note, advice
 from lightspeed_azure.enrichment.document import Path
 from lightspeed_azure.enrichment.providers import (
-    REFERENCE,
     AzureProvider,
     azure_providers,
     inference_providers,
     registered_models,
 )
+from lightspeed_azure.enrichment.references import REFERENCE
 
 
 class Removed(Enum):

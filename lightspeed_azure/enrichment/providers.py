@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any, NamedTuple
 
 from lightspeed_azure.enrichment.document import Path
+from lightspeed_azure.enrichment.references import REFERENCE
 from lightspeed_azure.errors import InvalidConfigurationError
 
 AZURE_PROVIDER_TYPE = "remote::azure"
@@ -15,8 +16,8 @@ DISABLED = "__disabled__"
 
 INFERENCE: Path = ("providers", "inference")
 
-REFERENCE = re.compile(r"\$\{env\.([A-Z0-9_]+)(?::([=+])([^}]*))?\}")
-"""`${env.NAME}`, `${env.NAME:=default}` and `${env.NAME:+value}`, as the stack itself reads them."""
+
+_KEY = re.compile("[a-z_]{1,40}")
 
 
 class ShapeError(InvalidConfigurationError):
@@ -190,8 +191,15 @@ def condition(text: object) -> str:
 
 
 def dotted(path: Path) -> str:
-    """Return a path as an operator reads it: `providers.inference[1].config`."""
+    """Return a path as an operator reads it: `providers.inference[1].config`.
+
+    A key that does not look like a name is left out: it may be a secret in the wrong place.
+    """
     text = ""
     for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            name = part if _KEY.fullmatch(part) else "…"
+            text += f".{name}" if text else name
     return text

@@ -116,7 +116,7 @@ class _Editor:
             if step.aliased:
                 raise _refusal(self._document, path[:length], "is an alias")
             if self._document.is_shared(step.node):
-                problem = f"is shared by an alias of its anchor &{step.node.anchor}"
+                problem = "is shared by an alias of its anchor"
                 raise _refusal(self._document, path[:length], problem)
             pairs = step.node.value if step.node.id == "mapping" else ()
             if length > len(path) - 2 and any(is_merge(key) for key, _ in pairs):

@@ -1,5 +1,6 @@
 """A stack's configuration file: read, enriched, and written whole or not at all."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Sequence
@@ -165,8 +166,7 @@ def read(path: Path) -> str:
     except FileNotFoundError:
         problem = "there is no such file; give its path, or create it"
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "not a path"
-        problem = f"cannot be read ({reason}); give a file, and check its rights"
+        problem = f"cannot be read ({reason(error)}); give a file, and check its rights"
     else:
         return decoded(content, str(path))
     raise InvalidConfigurationError(f"{path}: {problem}")
@@ -192,19 +192,34 @@ def write_atomically(path: Path, text: str) -> None:
     Raises:
         InvalidConfigurationError: it cannot be written.
     """
-    if path.exists() and not path.is_file():
-        raise InvalidConfigurationError(f"{path}: is not a file; give the name of one")
-    target = path.resolve()  # a link stays one
+    temporary: Path | None = None
+    problem = ""
     try:
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    except OSError as error:
-        raise InvalidConfigurationError(
-            f"{path}: cannot be written ({error.strerror}); check the folder and its rights"
-        ) from None
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(text.encode("utf-8"))
-        Path(name).replace(target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        if path.exists() and not path.is_file():
+            problem = "is not a file; give the name of one"
+        else:
+            target = Path(os.path.realpath(path))  # a link stays one
+            handle, name = tempfile.mkstemp(dir=target.parent, prefix=".enriched.")
+            temporary = Path(name)
+            with os.fdopen(handle, "wb") as file:
+                file.write(text.encode("utf-8"))
+            temporary.replace(target)
+            temporary = None
+    except (OSError, RuntimeError, ValueError) as error:
+        problem = f"cannot be written ({reason(error)}); {_cure(error)}"
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+    if problem:
+        raise InvalidConfigurationError(f"{path}: {problem}")
+
+
+def reason(error: Exception) -> str:
+    """Return the system's words for why a file cannot be used, without its name."""
+    return getattr(error, "strerror", None) or "not a path"
+
+
+def _cure(error: Exception) -> str:
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "free some space, or write to another disk"
+    return "check the folder and its rights"

@@ -32,7 +32,7 @@ from lightspeed_azure.resolution.api_key import (
 )
 from lightspeed_azure.resolution.current import current, standing_in
 from lightspeed_azure.resolution.point import extensible
-from lightspeed_azure.resolution.question import PASS, Answer, Ask, Failure, Outcome, Question
+from lightspeed_azure.resolution.question import PASS, Answer, Ask, Failure, Outcome, Pass, Question
 from lightspeed_azure.resolution.registration import Registration
 from lightspeed_azure.resolution.registry import ResolverRegistry
 from lightspeed_azure.resolution.status import ResolverStatus
@@ -43,6 +43,7 @@ __all__ = [
     "Ask",
     "Failure",
     "Outcome",
+    "Pass",
     "Question",
     "ResolverRegistry",
     "ResolverStatus",

@@ -71,7 +71,7 @@ def loader(
         return functools.partial(_made, found[kind].load, block.options)
     known = ", ".join(sorted({*BUILT_IN, *found}))
     raise InvalidConfigurationError(
-        f"credential_resolvers: there is no resolver {kind!r}; the resolvers are {known}, "
+        f"credential_resolvers: there is no such resolver; the resolvers are {known}, "
         'or write use: "package.module:Class"'
     )
 

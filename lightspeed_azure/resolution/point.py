@@ -57,7 +57,7 @@ class Point(Chained):
         if only is not None and only not in names:
             known = f"the resolvers are {', '.join(names)}" if names else "none is registered"
             raise InvalidConfigurationError(
-                f"there is no credential resolver {only!r} for {self.name}; {known}"
+                f"there is no credential resolver of that name for {self.name}; {known}"
             )
         return chain
 

@@ -1,23 +1,27 @@
 """What a resolver is asked, and what it may say: an answer, another question, or nothing."""
 
-import enum
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Final, Literal, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 
-class _Pass(enum.Enum):
-    PASS = "pass"  # noqa: S105 - not a password
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What a resolver returns that has nothing to say; `Answer(None)` says that there is no key.
+
+    Args:
+        why: where it looked, for the operator; it must hold no secret.
+    """
+
+    why: str = ""
 
     def __repr__(self) -> str:
-        return "PASS"
+        return f"Pass({self.why!r})" if self.why else "PASS"
 
 
-PASS: Final = _Pass.PASS
-"""What a resolver returns that has nothing to say; `Answer(None)` says that there is no key."""
-
-type Pass = Literal[_Pass.PASS]
+PASS: Final = Pass()
+"""A pass without a reason."""
 
 
 @dataclass(frozen=True, slots=True)

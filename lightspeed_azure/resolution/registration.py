@@ -127,6 +127,7 @@ class Registration:
                 breaker=max(states, key=("closed", "half_open", "open").index),
                 last_error=last.reason if last else "",
                 last_error_text=last.text if last else "",
+                last_pass=counts.last_pass,
                 kept=len(self._answers),
                 oldest_kept=self._answers.oldest(self._now()),
                 hanging=self.runner.hanging,

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from lightspeed_azure.resolution.fault import Fault
-from lightspeed_azure.resolution.question import PASS, Answer, Ask, Pass, Question
+from lightspeed_azure.resolution.question import Answer, Ask, Pass, Question
 
 LARGEST = 16_000
 """Characters of a key: h11, uvicorn's default parser, refuses a header's value over 16.7 kB."""
@@ -29,7 +29,7 @@ def reply_of(returned: Any, question: Question, check: Check | None, *, asks: bo
         check: of the function's result, if it must be of some kind.
         asks: whether it may ask on; after the function it is too late.
     """
-    if returned is PASS or isinstance(returned, Fault):
+    if isinstance(returned, Pass | Fault):
         return returned
     if _closed(returned):
         return Fault("never_awaited", f"returned a coroutine that nobody awaits; {_AWAIT}")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from lightspeed_azure.resolution.breaker import BreakerState
 from lightspeed_azure.resolution.fault import RESTING, Fault
-from lightspeed_azure.resolution.question import Answer
+from lightspeed_azure.resolution.question import Answer, Pass
 from lightspeed_azure.resolution.reply import Reply
 
 
@@ -25,6 +25,7 @@ class ResolverStatus:
         breaker: "closed" when it is asked, "open" while it rests, "half_open" while it is tried.
         last_error: the last failure's kind, such as "timeout"; "" when it answered since.
         last_error_text: the same in words.
+        last_pass: where it looked when it passed last; "" when it did not say, or has answered since.
         kept: how many answers are kept.
         oldest_kept: seconds since the oldest of them was asked for; None without one.
         hanging: threads and event loops of its that did not come back.
@@ -42,6 +43,7 @@ class ResolverStatus:
     breaker: BreakerState
     last_error: str
     last_error_text: str
+    last_pass: str
     kept: int
     oldest_kept: float | None
     hanging: int
@@ -58,6 +60,7 @@ class Counts:
     failures: int = 0
     rested: int = 0
     last: Fault | None = None
+    last_pass: str = ""
 
     def said(self, reply: Reply) -> None:
         """Count what a caller got."""
@@ -65,8 +68,10 @@ class Counts:
             self.rested += reply is RESTING
         elif isinstance(reply, Answer):
             self.answers += 1
+            self.last_pass = ""
         else:
             self.passes += 1
+            self.last_pass = reply.why if isinstance(reply, Pass) else ""
 
     def settled(self, reply: Reply) -> bool:
         """Count what became of one asking; return whether its state changed by it."""

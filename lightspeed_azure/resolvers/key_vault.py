@@ -12,8 +12,7 @@ from lightspeed_azure.config.template import filled
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.fork import ForkLock, reset_in_child
 from lightspeed_azure.manager import AzureEntraIDManager
-from lightspeed_azure.resolution import PASS, Answer, Question
-from lightspeed_azure.resolution.question import Pass
+from lightspeed_azure.resolution import Answer, Pass, Question
 from lightspeed_azure.resolvers.entra_credential import EntraCredential
 from lightspeed_azure.resolvers.key_vault_client import KeyVaultClient
 from lightspeed_azure.resolvers.location import Places, check_names
@@ -74,7 +73,9 @@ class KeyVaultResolver:
         self._places.claim(name.lower(), question)  # Key Vault tells no case apart
         version = self._options.versions.get(name, "")
         value = self._ready().read(name, version, timeout=question.timeout or 5.0)
-        return PASS if value is None else Answer(value.get_secret_value().strip("\r\n"))
+        if value is None:
+            return Pass(f"Key Vault has no secret {name}")
+        return Answer(value.get_secret_value().strip("\r\n"))
 
     def secret_name(self, question: Question) -> str:
         """Return the name of the secret that holds the answer; underscores become hyphens."""

@@ -70,13 +70,19 @@ def _secret_client(options: KeyVaultConfiguration, credential: EntraCredential) 
         text = "azure-keyvault-secrets is not installed: pip install 'lightspeed-azure[keyvault]'"
         raise InvalidConfigurationError(text)
     with importing("azure.keyvault.secrets"):
+        from azure.core.pipeline.transport import RequestsTransport  # noqa: PLC0415
         from azure.keyvault.secrets import SecretClient  # noqa: PLC0415 - 0.4 s, on our own thread
+
+    from lightspeed_azure.resolvers.bounded_adapter import bounded_session  # noqa: PLC0415
 
     return SecretClient(
         options.url,
         credential,
         verify_challenge_resource=options.verify_challenge_resource,
-        connection_verify=str(options.ca_bundle) if options.ca_bundle else True,
+        transport=RequestsTransport(
+            session=bounded_session(),
+            connection_verify=str(options.ca_bundle) if options.ca_bundle else True,
+        ),
         # The hook's breaker and time limit are the only ones.
         retry_total=0,
         permit_redirects=False,

@@ -6,8 +6,7 @@ https://developer.hashicorp.com/vault/api-docs/secret/kv/kv-v2, https://openbao.
 from lightspeed_azure.config.template import filled
 from lightspeed_azure.config.vault import VaultConfiguration
 from lightspeed_azure.errors import ResolverUnavailableError
-from lightspeed_azure.resolution import PASS, Answer, Question
-from lightspeed_azure.resolution.question import Pass
+from lightspeed_azure.resolution import Answer, Pass, Question
 from lightspeed_azure.resolvers.location import Places, check_names
 from lightspeed_azure.resolvers.vault_session import Refused, VaultSession
 from lightspeed_azure.token_cache.clock import SYSTEM_CLOCK, Clock
@@ -51,10 +50,12 @@ class VaultResolver:
         refused: Refused
         for _ in range(2):
             try:
-                return _answer(self._session.read(path, version, timeout), key)
+                secret = self._session.read(path, version, timeout)
             except Refused as error:
                 refused = error
                 self._session.forget(error)
+            else:
+                return _answer(secret, f"{self._options.mount}/{path}", key)
         cure = (
             f'its policy needs: path "{self._options.mount}/data/{path}" {{capabilities=["read"]}}'
         )
@@ -62,9 +63,11 @@ class VaultResolver:
         raise ResolverUnavailableError(text, down=False, retry_after=_REFUSED_PAUSE)
 
 
-def _answer(secret: dict[str, object] | None, key: str) -> Answer | Pass:
-    value = None if secret is None else secret.get(key)
+def _answer(secret: dict[str, object] | None, place: str, key: str) -> Answer | Pass:
+    if secret is None:
+        return Pass(f"Vault has no secret {place}, in which the key {key} would be")
+    value = secret.get(key)
     if value is None:
-        return PASS
+        return Pass(f"the secret {place} in Vault has no key {key}")
     # `vault kv put … key=@file` keeps the line break at the file's end.
     return Answer(value.strip("\r\n") if isinstance(value, str) else value)

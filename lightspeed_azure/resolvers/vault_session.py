@@ -6,7 +6,9 @@ https://developer.hashicorp.com/vault/api-docs/auth/kubernetes, …/auth/token
 import contextlib
 import importlib.util
 import logging
+import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from typing import Any
 
 from pydantic import SecretStr
@@ -21,6 +23,11 @@ _LOG = logging.getLogger("lightspeed_azure.resolvers.vault")
 
 _LEAST_LEFT = 5.0
 """Seconds of life that a token needs to be used."""
+
+_SHORTEST = 0.05
+"""Seconds that an exchange is given at least."""
+
+_SLOW = "Vault does not answer in time; check url and firewalls"
 
 _NOT_VAULT = "what answers does not speak as Vault does; does url lead to its active node?"
 
@@ -48,17 +55,21 @@ class _Token:
 class VaultSession:
     """Signs in when a token is needed, renews it at half of its life; safe for any number of threads.
 
+    The network is never asked under a lock: of several threads that need a token, one signs in and
+    the others wait, each until its own deadline.
+
     Args:
         options: where, and how to sign in.
-        clock: monotonic seconds.
+        clock: monotonic seconds, for the life of a token.
     """
 
     def __init__(self, options: VaultConfiguration, clock: Clock) -> None:
         self._options = options
         self._clock = clock
-        self._lock = ForkLock()  # guards the next two
+        self._lock = ForkLock()  # guards the next three
         self._token: _Token | None = None
-        self._client: Any = None
+        self._sign_in: Future[_Token] | None = None
+        self._session: Any = None
         self._parents: list[Any] = []  # not closed: the parent uses their connections
         reset_in_child(self)
         kubernetes, path = options.kubernetes, options.token_path
@@ -71,18 +82,26 @@ class VaultSession:
 
     def after_fork(self) -> None:
         """Open connections of its own in a forked child; the token is still good."""
-        if self._client is not None:
-            self._parents.append(self._client)
-            self._client = None
+        self._sign_in = None  # the thread that signs in is the parent's
+        if self._session is not None:
+            self._parents.append(self._session)
+            self._session = None
 
     def read(self, path: str, version: int | None, timeout: float) -> dict[str, Any] | None:
         """Return the keys and values of a secret, None when there is none (or no such version).
+
+        Args:
+            path: the secret, below the mount.
+            version: which version; None for the newest.
+            timeout: seconds for everything that this needs.
 
         Raises:
             Refused: the token does not do.
             ResolverUnavailableError: Vault is sealed, overloaded, or cannot be reached.
         """
-        client, token = self._signed_in(timeout)
+        ends = time.monotonic() + timeout
+        token = self._signed_in(ends)
+        client = self._client(token.secret, ends - time.monotonic())
         from hvac import exceptions  # noqa: PLC0415 - 0.3 s, on the resolver's own thread
 
         with _explained(token):
@@ -104,54 +123,85 @@ class VaultSession:
         return data
 
     def forget(self, refused: Refused) -> None:
-        """Sign in anew before the next read, unless somebody has done that meanwhile."""
+        """Sign in again before the next read, unless another thread has done so since."""
         with self._lock:
             if self._token is refused.token:
                 self._token = None
 
-    def _signed_in(self, timeout: float) -> tuple[Any, _Token]:
-        """Return a client, and the token that it carries and that lasts."""
+    def _signed_in(self, ends: float) -> _Token:
+        """Return a token that lasts; `ends` is in the seconds of `time.monotonic`."""
         with self._lock:
-            client = self._client or self._new_client()
-            self._client = client
-            client.adapter._kwargs["timeout"] = timeout  # noqa: SLF001 - hvac has no setter
-            now = self._clock.monotonic()
-            token = self._token
-            if self._options.token_path and token and token.secret != self._read_file():
-                token = None  # somebody has written another one
-            if token and token.ends is not None and token.ends - now < _LEAST_LEFT:
-                token = None
-            if token and token.renewable and token.renew_from and now >= token.renew_from:
-                token = self._renewed(client, token)
-            self._token = token or self._login(client)
-            client.token = self._token.secret.get_secret_value()
-            return client, self._token
+            token, pending = self._usable(), self._sign_in
+            is_due = token is None or self._is_renewal_due(token)
+            if token is not None and (pending or not is_due):
+                return token
+            mine = None
+            if pending is None:
+                mine = pending = self._sign_in = Future()
+        if mine is None:
+            try:
+                return pending.result(max(0.0, ends - time.monotonic()))
+            except TimeoutError:
+                raise ResolverUnavailableError(_SLOW) from None
+        try:
+            fresh = self._renewed(token, ends) if token else None
+            fresh = fresh or self._login(ends)
+        except BaseException as error:
+            with self._lock:
+                self._sign_in = None
+            mine.set_exception(error)
+            raise
+        with self._lock:
+            self._token, self._sign_in = fresh, None
+        mine.set_result(fresh)
+        return fresh
 
-    def _new_client(self) -> Any:
+    def _usable(self) -> _Token | None:
+        """Return the token if it lasts, and is still the one that the file holds."""
+        token = self._token
+        if token is None or (self._options.token_path and token.secret != self._read_file()):
+            return None
+        is_ending = token.ends is not None and token.ends - self._clock.monotonic() < _LEAST_LEFT
+        return None if is_ending else token
+
+    def _is_renewal_due(self, token: _Token) -> bool:
+        due = token.renew_from if token.renewable else None
+        return due is not None and self._clock.monotonic() >= due
+
+    def _client(self, secret: SecretStr | None, timeout: float) -> Any:
+        """Return a client with this token; all of them share their connections."""
         if importlib.util.find_spec("hvac") is None:
             text = "hvac is not installed: pip install 'lightspeed-azure[vault]'"
             raise InvalidConfigurationError(text)
         with importing("hvac"):
             import hvac  # noqa: PLC0415 - 0.3 s
 
+        from lightspeed_azure.resolvers.bounded_adapter import bounded_session  # noqa: PLC0415
+
         options = self._options
+        with self._lock:
+            if self._session is None:
+                self._session = bounded_session()
+                self._session.verify = str(options.ca_bundle) if options.ca_bundle else True
         return hvac.Client(
             url=options.url,
-            token="",
+            token=secret.get_secret_value() if secret else "",
             namespace=options.namespace,
-            verify=str(options.ca_bundle) if options.ca_bundle else True,
+            verify=self._session.verify,
+            timeout=max(timeout, _SHORTEST),
+            session=self._session,
             # requests would carry X-Vault-Token to wherever an answer points.
             allow_redirects=False,
         )
 
-    def _login(self, client: Any) -> _Token:
+    def _login(self, ends: float) -> _Token:
         """Return a token: the configured one, or that of a login."""
         kubernetes = self._options.kubernetes
         now = self._clock.monotonic()
         if not kubernetes:
-            return self._looked_up(client, self._options.token or self._read_file(), now)
-        client.token = None
+            return self._looked_up(self._options.token or self._read_file(), now, ends)
         jwt = self._read_file()
+        client = self._client(None, ends - time.monotonic())
         from hvac import exceptions  # noqa: PLC0415 - 0.3 s
 
         try:
@@ -168,19 +218,20 @@ class VaultSession:
         _LOG.info("Signed in to Vault at %s as role %s", self._options.url, kubernetes.role)
         return _of_auth(answer, now)
 
-    def _looked_up(self, client: Any, secret: SecretStr, now: float) -> _Token:
+    def _looked_up(self, secret: SecretStr, now: float, ends: float) -> _Token:
         """Return a given token with what Vault says of its life; a policy may forbid to ask."""
-        client.token = secret.get_secret_value()
+        client = self._client(secret, ends - time.monotonic())
         data: dict[str, Any] = {}
         with contextlib.suppress(Refused), _explained():
             data = client.auth.token.lookup_self()["data"]
         lease = float(data.get("ttl") or 0)
         return _Token(secret, lease, now, renewable=bool(data.get("renewable")))
 
-    def _renewed(self, client: Any, token: _Token) -> _Token | None:
+    def _renewed(self, token: _Token, ends: float) -> _Token | None:
         """Return the token with a new life, or None where it cannot have one."""
         now = self._clock.monotonic()
-        client.token = token.secret.get_secret_value()
+        # Half of the time is kept for the read: the token still lasts.
+        client = self._client(token.secret, (ends - time.monotonic()) / 2)
         try:
             with _explained():
                 return _of_auth(client.auth.token.renew_self(), now)
@@ -251,5 +302,5 @@ def _of_transport(kind: type[Exception], known: Any) -> str:
     if issubclass(kind, known.SSLError):
         return "the certificate of Vault is not trusted; set ca_bundle to its issuer's"
     if issubclass(kind, known.Timeout):
-        return "Vault does not answer in time; check url and firewalls"
+        return _SLOW
     return "Vault cannot be reached; check url, DNS and firewalls"

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from lightspeed_azure.config import ProviderCredential
 from lightspeed_azure.config.files_named import LONGEST_KEY, key_file
+from lightspeed_azure.config.values import shown_variable
 from lightspeed_azure.errors import (
     InvalidConfigurationError,
     KeyUnavailableError,
@@ -117,7 +118,8 @@ class EnvironmentKey(KeySource):
         name = self.credential.source.env or ""
         value = os.environ.get(name)
         fault = "is not set" if value is None else fault_of(value.strip())
-        self.aging.note(f"variable {name} {fault}" if fault else "")
+        shown = shown_variable(name) or "of source.env"
+        self.aging.note(f"variable {shown} {fault}" if fault else "")
         if value is not None and not fault:
             self.keep(SecretStr(value.strip()))
         return self._latest
@@ -148,13 +150,15 @@ class PluginKey(KeySource):
         try:
             key = await _resolve()(provider_id, field, resolver=plugin)
         except LightspeedAzureError as error:
-            self.aging.note(f"resolver {plugin} failed with {type(error).__name__}")
+            # The name is not shown here: it may be that of no resolver, and then it may be a secret.
+            self.aging.note(f"the resolver failed with {type(error).__name__}")
             raise
         except Exception as error:  # noqa: BLE001 - somebody else's code
             failure = f"failed with {type(error).__name__}"
         else:
             if key is None:
-                self.aging.note(f"resolver {plugin} gave no key, and the environment has none")
+                why = _why_passed(plugin)
+                self.aging.note(f"resolver {plugin} gave no key{why}, and the environment has none")
                 return None
             failure = _fault_of_answer(key)
             if not failure:
@@ -169,6 +173,13 @@ class PluginKey(KeySource):
         """Let the resolver be asked again, instead of giving what it said before."""
         del provider_id
         importlib.import_module("lightspeed_azure.resolution").refused(key)
+
+
+def _why_passed(plugin: str | None) -> str:
+    """Return where a resolver looked when it passed last, if it says so."""
+    found = importlib.import_module("lightspeed_azure.resolution").status()
+    why = next((each.last_pass for each in found if each.name == plugin), "")
+    return f" ({why})" if why else ""
 
 
 def _fault_of_answer(key: object) -> str:
