@@ -15,7 +15,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 
-class BoundedAdapter(HTTPAdapter):
+class BoundedAdapter(HTTPAdapter):  # type: ignore[misc]  # requests has no types
     """Sends a request and reads its response within the request's `timeout` in all.
 
     A response is read whole before it is returned. Safe for any number of threads.
