@@ -10,7 +10,7 @@ options: {folder: lightspeed}
 import asyncio
 
 from lightspeed_azure.errors import ResolverUnavailableError
-from lightspeed_azure.resolution import PASS, Answer, Question
+from lightspeed_azure.keys import PASS, Answer, Question
 
 
 class PassResolver:

@@ -41,8 +41,8 @@ if TYPE_CHECKING:
         TokenError,
         TokenUnavailableError,
     )
-    from lightspeed_azure.manager import AzureEntraIDManager
-    from lightspeed_azure.resolution import extensible, get_api_key, resolve_credential
+    from lightspeed_azure.keys import extensible, get_api_key, resolve_credential
+    from lightspeed_azure.tokens.manager import AzureEntraIDManager
     from lightspeed_azure.transports.sync_holder import LlamaStackClientHolder, OgxClientHolder
 
 __all__ = [
@@ -93,8 +93,8 @@ _HOMES = {
         "TokenError",
         "TokenUnavailableError",
     ),
-    "manager": ("AzureEntraIDManager",),
-    "resolution": ("extensible", "get_api_key", "resolve_credential"),
+    "tokens.manager": ("AzureEntraIDManager",),
+    "keys": ("extensible", "get_api_key", "resolve_credential"),
     "transports.sync_holder": ("LlamaStackClientHolder", "OgxClientHolder"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -30,8 +30,8 @@ from lightspeed_azure.errors import (
     StackUnavailableError,
     TokenError,
 )
-from lightspeed_azure.manager import AzureEntraIDManager
-from lightspeed_azure.resolution import configured
+from lightspeed_azure.keys import configured
+from lightspeed_azure.tokens.manager import AzureEntraIDManager
 
 _logger = logging.getLogger(__name__)
 

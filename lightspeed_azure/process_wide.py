@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from lightspeed_azure.fork import ForkLock
+from lightspeed_azure.concurrency.fork import ForkLock
 
 
 class ProcessWide(type):

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from lightspeed_azure.concurrency.fork import ForkLock
 from lightspeed_azure.errors import InvalidConfigurationError, shown_path
-from lightspeed_azure.fork import ForkLock
 
 _LOG = logging.getLogger(__name__)
 

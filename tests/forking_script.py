@@ -16,11 +16,10 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-import lightspeed_azure.fork
+import lightspeed_azure.concurrency.fork
 from lightspeed_azure import AzureEntraIdConfiguration, AzureEntraIDManager, TokenError
-from lightspeed_azure.credentials import source as source_module
-from lightspeed_azure.credentials.azure_credential import Credential, ask, import_azure
-from lightspeed_azure.token_source import Attempt
+from lightspeed_azure.tokens.azure_credential import Credential, ask, import_azure
+from lightspeed_azure.tokens.source import Attempt
 
 warnings.simplefilter("ignore", DeprecationWarning)  # forking a process with threads is the subject
 
@@ -102,7 +101,7 @@ def renewing() -> None:
 def endless() -> None:
     """Fork while the module of a custom credential is imported, which never ends."""
     sys.path.insert(0, sys.argv[2])
-    lightspeed_azure.fork.LONGEST_WAIT = 0.01
+    lightspeed_azure.concurrency.fork.LONGEST_WAIT = 0.01
     AzureEntraIDManager().renew_if_due()
     while "endless_import" not in sys.modules:
         time.sleep(0.01)  # waits for another thread

@@ -10,8 +10,8 @@ from issuer import AUDIENCE, Issuer
 from token_cache_fakes import FakeClock
 
 from lightspeed_azure.config.inbound import InboundConfiguration
-from lightspeed_azure.gateway.inbound import Headers, Inbound, Rejected
-from lightspeed_azure.gateway.inbound.bearer_jwt import BearerJwt
+from lightspeed_azure.proxy.inbound import Headers, Inbound, Rejected
+from lightspeed_azure.proxy.inbound.bearer_jwt import BearerJwt
 
 
 class Pause:

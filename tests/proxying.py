@@ -21,8 +21,8 @@ from token_cache_fakes import FakeClock
 
 from lightspeed_azure import AzureEntraIDManager, LlamaStackConfiguration
 from lightspeed_azure.config import ProxyConfiguration
-from lightspeed_azure.gateway.proxy import Proxy, running
-from lightspeed_azure.sources import ProviderCredentials
+from lightspeed_azure.keys.provider_credentials import ProviderCredentials
+from lightspeed_azure.proxy.proxy import Proxy, running
 
 TOKEN = "canary-token-of-entra-id"
 MODEL = "azure/gpt-4o-mini"

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from token_cache_fakes import FakeClock, FakeScheduler
 
-from lightspeed_azure.resolution import ResolverRegistry, standing_in
-from lightspeed_azure.resolution.registration import Registration
+from lightspeed_azure.keys import ResolverRegistry, standing_in
+from lightspeed_azure.keys.registration import Registration
 
 
 class Hook:

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from lightspeed_azure.config import AzureEntraIdConfiguration
 from lightspeed_azure.emulators import Application, Emulators, FederatedCredential
-from lightspeed_azure.token_source import Attempt
+from lightspeed_azure.tokens.source import Attempt
 
 VARIABLES = (
     "AZURE_TENANT_ID",

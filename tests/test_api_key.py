@@ -9,14 +9,14 @@ from kubernetes_volume import KubernetesVolume
 from resolving import hook_fixture
 
 from lightspeed_azure.errors import InvalidConfigurationError
-from lightspeed_azure.resolution import (
+from lightspeed_azure.keys import (
     aget_api_key,
     aresolve_credential,
     get_api_key,
     is_key_field,
     resolve_credential,
 )
-from lightspeed_azure.resolution.environment_names import check_distinct, environment_name
+from lightspeed_azure.keys.environment_names import check_distinct, environment_name
 
 __all__ = ["hook_fixture"]
 pytestmark = pytest.mark.usefixtures("hook")

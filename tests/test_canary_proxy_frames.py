@@ -12,7 +12,7 @@ from proxying import CHAT, QUESTION, TOKEN, caller, proxying, signed_in
 from pydantic import SecretStr
 
 from lightspeed_azure import LlamaStackConfiguration
-from lightspeed_azure.gateway.failures import Failure, failure_of
+from lightspeed_azure.proxy.failures import Failure, failure_of
 
 STACK_KEY = "key-of-the-stack-with-32-characters"
 
@@ -26,7 +26,7 @@ def _errors(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Exception]]:
         found.append(error)
         return failure_of(error)
 
-    monkeypatch.setattr("lightspeed_azure.gateway.service.failure_of", noting)
+    monkeypatch.setattr("lightspeed_azure.proxy.service.failure_of", noting)
     yield found
     found.clear()
 

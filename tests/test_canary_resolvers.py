@@ -13,9 +13,9 @@ from test_resolution_faults import FAULTS, SECRET, as_async
 from lightspeed_azure.config import configuration_from_mapping
 from lightspeed_azure.config.vault import VaultConfiguration
 from lightspeed_azure.emulators import Emulators, Fault
-from lightspeed_azure.resolution import Answer, Failure, get_api_key, resolve_credential
-from lightspeed_azure.resolution.dotenv_file import DotenvFile
-from lightspeed_azure.resolvers.vault import VaultResolver
+from lightspeed_azure.keys import Answer, Failure, get_api_key, resolve_credential
+from lightspeed_azure.keys.dotenv_file import DotenvFile
+from lightspeed_azure.keys.vault import VaultResolver
 
 __all__ = ["emu_fixture", "hook_fixture", "running_fixture"]
 

@@ -20,8 +20,8 @@ from lightspeed_azure.clients.generation import LLAMA_STACK
 from lightspeed_azure.config import AzureEntraIdConfiguration, LlamaStackConfiguration
 from lightspeed_azure.demo.processes import free_port
 from lightspeed_azure.emulators import Emulators
-from lightspeed_azure.manager import AzureEntraIDManager
-from lightspeed_azure.sources import ProviderCredentials
+from lightspeed_azure.keys.provider_credentials import ProviderCredentials
+from lightspeed_azure.tokens.manager import AzureEntraIDManager
 
 
 @pytest.fixture

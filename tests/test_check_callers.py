@@ -84,12 +84,12 @@ def test_other_kinds(tmp_path: Path) -> None:
 
 def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What verifies signatures may be missing where the doctor runs; that hides nothing else."""
-    monkeypatch.setitem(sys.modules, "lightspeed_azure.gateway.inbound.bearer_jwt", None)
+    monkeypatch.setitem(sys.modules, "lightspeed_azure.proxy.inbound.bearer_jwt", None)
     inbound = f"kind: jwt, issuer: urn:x, jwks_uri: 'https://localhost/keys', {AUDIENCE}"
     assert callers(tmp_path, inbound) == [
         (
             "look",
             "show a JWT; the keys of urn:x were not asked for",
-            "pip install 'lightspeed-azure[gateway]'",
+            "pip install 'lightspeed-azure[proxy]'",
         )
     ]

@@ -12,14 +12,14 @@ from lightspeed_azure.check.credentials import of_credentials
 from lightspeed_azure.config import configuration_from_mapping, load_configuration
 from lightspeed_azure.demo.processes import free_port
 from lightspeed_azure.errors import InvalidConfigurationError
-from lightspeed_azure.resolution import configured, status
+from lightspeed_azure.keys import configured, status
 
 __all__ = ["hook_fixture"]
 
 SECRET = "sk-of-the-safe-and-of-nobody-else"
 
 MODULE = f"""
-from lightspeed_azure.resolution import PASS, Answer
+from lightspeed_azure.keys import PASS, Answer
 class Safe:
     def before(self, question):
         return Answer("{SECRET}") if question.field == "vllm_api_token" else PASS

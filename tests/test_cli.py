@@ -119,7 +119,7 @@ def test_verbose_shows_the_log(tmp_path: Path) -> None:
         loud = subprocess.run(
             [*COMMAND, *arguments, "-c", str(file)], capture_output=True, text=True, check=False
         )
-        assert "INFO lightspeed_azure.credentials.source: Tokens come from" in loud.stderr
+        assert "INFO lightspeed_azure.tokens.entra: Tokens come from" in loud.stderr
 
 
 def test_progress_shows_after_a_second_and_on_a_terminal_only() -> None:

@@ -33,7 +33,7 @@ def identity(environ: dict[str, str] | None = None, **block: Any) -> AzureEntraI
 def test_importing_the_configuration_imports_no_azure() -> None:
     """Reading a file costs neither azure-identity nor cryptography nor Llama Stack."""
     code = (
-        "import sys; import lightspeed_azure.config, lightspeed_azure.credentials.source;"
+        "import sys; import lightspeed_azure.config, lightspeed_azure.tokens.entra;"
         "print([m for m in ('azure', 'msal', 'cryptography', 'llama_stack', 'ruamel')"
         " if m in sys.modules])"
     )

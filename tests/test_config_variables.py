@@ -7,7 +7,7 @@ import pytest
 
 from lightspeed_azure.config import ProviderCredential, load_configuration
 from lightspeed_azure.errors import InvalidConfigurationError
-from lightspeed_azure.sources.key_source import EnvironmentKey
+from lightspeed_azure.keys.key_source import EnvironmentKey
 
 IDS = "azure_entra_id:\n  tenant_id: t\n  client_id: c\n"
 STACK = "llama_stack:\n  url: http://localhost\n"

@@ -22,9 +22,9 @@ from signing_in import (
 )
 
 from lightspeed_azure.config import AzureEntraIdConfiguration
-from lightspeed_azure.credentials.source import CredentialSource, credential_source
 from lightspeed_azure.emulators import Emulators
 from lightspeed_azure.errors import InvalidConfigurationError, TokenError, TokenUnavailableError
+from lightspeed_azure.tokens.entra import CredentialSource, credential_source
 
 pytestmark = pytest.mark.integration
 

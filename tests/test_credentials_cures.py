@@ -16,11 +16,11 @@ from signing_in import (
     running_fixture,  # noqa: F401 - likewise
 )
 
-from lightspeed_azure.credentials.aadsts import MEANINGS
-from lightspeed_azure.credentials.network import proxy_variable
-from lightspeed_azure.credentials.source import credential_source
 from lightspeed_azure.emulators import Emulators, Fault
 from lightspeed_azure.errors import TokenError
+from lightspeed_azure.tokens.aadsts import MEANINGS
+from lightspeed_azure.tokens.entra import credential_source
+from lightspeed_azure.tokens.network import proxy_variable
 
 pytestmark = pytest.mark.integration
 

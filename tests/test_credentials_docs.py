@@ -10,8 +10,8 @@ from entra_material import Certificate, assertion
 from lightspeed_azure.config import AzureEntraIdConfiguration, load_configuration
 from lightspeed_azure.config.cloud import CLOUDS
 from lightspeed_azure.config.entra_id import KINDS
-from lightspeed_azure.credentials.aadsts import MEANINGS
-from lightspeed_azure.credentials.source import credential_source
+from lightspeed_azure.tokens.aadsts import MEANINGS
+from lightspeed_azure.tokens.entra import credential_source
 
 PAGE = (Path(__file__).parents[1] / "docs" / "credentials.md").read_text()
 EXAMPLES = re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)

@@ -22,9 +22,9 @@ from signing_in import (
 )
 
 from lightspeed_azure import AzureEntraIDManager
-from lightspeed_azure.credentials.source import credential_source
 from lightspeed_azure.emulators import Emulators, Fault
 from lightspeed_azure.errors import CredentialRejectedError, TokenError, TokenUnavailableError
+from lightspeed_azure.tokens.entra import credential_source
 
 pytestmark = pytest.mark.integration
 

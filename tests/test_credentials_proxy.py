@@ -14,9 +14,9 @@ from signing_in import (
     running_fixture,  # noqa: F401 - likewise
 )
 
-from lightspeed_azure.credentials.source import credential_source
 from lightspeed_azure.emulators import Emulators
 from lightspeed_azure.errors import TokenUnavailableError
+from lightspeed_azure.tokens.entra import credential_source
 
 pytestmark = pytest.mark.integration
 

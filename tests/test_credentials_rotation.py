@@ -22,9 +22,9 @@ from signing_in import (
 )
 
 from lightspeed_azure import AzureEntraIDManager
-from lightspeed_azure.credentials.source import CredentialSource, credential_source
 from lightspeed_azure.emulators import Emulators
 from lightspeed_azure.errors import CredentialRejectedError, InvalidConfigurationError
+from lightspeed_azure.tokens.entra import CredentialSource, credential_source
 
 pytestmark = pytest.mark.integration
 

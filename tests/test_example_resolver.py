@@ -9,7 +9,7 @@ from resolving import Hook, hook_fixture
 
 from lightspeed_azure.config import configuration_from_mapping
 from lightspeed_azure.errors import CredentialResolutionError
-from lightspeed_azure.resolution import configured, resolve_credential
+from lightspeed_azure.keys import configured, resolve_credential
 
 __all__ = ["hook_fixture"]
 

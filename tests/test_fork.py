@@ -24,9 +24,9 @@ from lightspeed_azure import (
     AzureEntraIdConfiguration,
     AzureEntraIDManager,
 )
-from lightspeed_azure.credentials import CredentialSource, credential_source
+from lightspeed_azure.concurrency.fork import ForkLock, Imports
 from lightspeed_azure.emulators import Emulators
-from lightspeed_azure.fork import ForkLock, Imports
+from lightspeed_azure.tokens.entra import CredentialSource, credential_source
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
 
@@ -115,12 +115,12 @@ def test_every_lock_is_free_in_a_child() -> None:
     assert {each for each in found if not each.startswith(("emulators/", "demo/"))} == {
         "clients/holder.py",  # replaced
         "clients/stack_catalog.py",  # dropped with the client
-        "fork.py",
-        "resolution/flight.py",  # dropped
-        "resolution/runner.py",  # replaced
-        "resolution/workers.py",  # dropped by the runner
-        "token_cache/flight.py",  # dropped
-        "token_cache/scheduler.py",  # replaced
+        "concurrency/fork.py",
+        "keys/flight.py",  # dropped
+        "keys/runner.py",  # replaced
+        "keys/workers.py",  # dropped by the runner
+        "tokens/flight.py",  # dropped
+        "concurrency/timer.py",  # replaced
         "transports/sync_source.py",  # dropped with the portal
     }
 
@@ -199,12 +199,12 @@ def test_a_fork_waits_for_an_import_on_another_thread() -> None:
 
 def test_a_fork_waits_for_a_hanging_import_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The child knows what was interrupted; later forks do not wait for it again."""
-    monkeypatch.setattr("lightspeed_azure.fork.LONGEST_WAIT", 0.01)
+    monkeypatch.setattr("lightspeed_azure.concurrency.fork.LONGEST_WAIT", 0.01)
     imports = Imports()
     Importing(imports, "endless_module")
     imports.before_fork()
     imports.after_fork_in_parent()
-    monkeypatch.setattr("lightspeed_azure.fork.LONGEST_WAIT", 1000.0)
+    monkeypatch.setattr("lightspeed_azure.concurrency.fork.LONGEST_WAIT", 1000.0)
     imports.before_fork()
     imports.after_fork_in_parent()
     imports.after_fork()

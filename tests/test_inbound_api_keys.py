@@ -15,8 +15,8 @@ from kubernetes_volume import KubernetesVolume
 
 from lightspeed_azure.config.inbound import InboundConfiguration
 from lightspeed_azure.errors import InvalidConfigurationError
-from lightspeed_azure.gateway.inbound import Inbound, InboundStatus, make_inbound
-from lightspeed_azure.gateway.inbound.presented import LONGEST
+from lightspeed_azure.proxy.inbound import Inbound, InboundStatus, make_inbound
+from lightspeed_azure.proxy.inbound.presented import LONGEST
 from lightspeed_azure.secret_file import SecretFile
 
 ONE, TWO, THREE = "cAn4ry-key-number-one", "cAn4ry-key-number-two", "cAn4ry-key-number-three"
@@ -216,7 +216,7 @@ async def test_a_disk_that_hangs_holds_up_nobody_for_long(
         return returned[-1]
 
     monkeypatch.setattr(SecretFile, "read_bytes", hang)
-    monkeypatch.setattr("lightspeed_azure.gateway.inbound.api_keys._PATIENCE", 0.01)
+    monkeypatch.setattr("lightspeed_azure.proxy.inbound.api_keys._PATIENCE", 0.01)
     clock.mono_now += 1
     assert await reason(inbound, headers(f"Bearer {ONE}")) is None
     assert await reason(inbound, headers(f"Bearer {THREE}")) == "api_key"

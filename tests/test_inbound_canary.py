@@ -19,10 +19,10 @@ from watched import Source, watched
 from lightspeed_azure.config.inbound import InboundConfiguration
 from lightspeed_azure.emulators.faults import Fault
 from lightspeed_azure.errors import InvalidConfigurationError
-from lightspeed_azure.gateway.inbound import Inbound, Rejected, make_inbound
-from lightspeed_azure.gateway.otel import OpenTelemetry
-from lightspeed_azure.gateway.status import Status
 from lightspeed_azure.metrics import Metrics
+from lightspeed_azure.proxy.inbound import Inbound, Rejected, make_inbound
+from lightspeed_azure.proxy.otel import OpenTelemetry
+from lightspeed_azure.proxy.status import Status
 
 KEYS = ["cAn4ry-key-number-one", "cAn4ry-key-number-two"]
 

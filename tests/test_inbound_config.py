@@ -9,7 +9,7 @@ from multidict import CIMultiDict
 
 from lightspeed_azure.config.inbound import ALGORITHMS, InboundConfiguration
 from lightspeed_azure.errors import InvalidConfigurationError
-from lightspeed_azure.gateway.inbound import Rejected, check_exposure, make_inbound
+from lightspeed_azure.proxy.inbound import Rejected, check_exposure, make_inbound
 
 JWT: dict[str, Any] = {"kind": "jwt", "issuer": "https://sso.example.test", "audience": "llm-proxy"}
 

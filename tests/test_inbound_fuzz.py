@@ -13,7 +13,7 @@ from inbound_support import jwt_config, rejection
 from issuer import claims, headers, key, serving, sign
 
 from lightspeed_azure.config.inbound import InboundConfiguration
-from lightspeed_azure.gateway.inbound import Inbound, Reason, make_inbound
+from lightspeed_azure.proxy.inbound import Inbound, Reason, make_inbound
 
 RUNS = settings(
     max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -14,8 +14,8 @@ from issuer import AUDIENCE, Issuer, bearing, claims, headers, key, rsa_pem, ser
 from token_cache_fakes import FakeClock
 
 from lightspeed_azure.config.inbound import ALGORITHMS
-from lightspeed_azure.gateway.inbound import Inbound, Reason, Rejected
-from lightspeed_azure.gateway.inbound.presented import LONGEST
+from lightspeed_azure.proxy.inbound import Inbound, Reason, Rejected
+from lightspeed_azure.proxy.inbound.presented import LONGEST
 
 KEYS = ("RS256", "ES256", "ES384", "ES512", "Ed25519", "Ed448")
 
@@ -324,7 +324,7 @@ async def test_only_so_many_tokens_are_remembered(
     issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever shows ever new tokens takes no more memory."""
-    monkeypatch.setattr("lightspeed_azure.gateway.inbound.bearer_jwt._MOST_VERIFIED", 3)
+    monkeypatch.setattr("lightspeed_azure.proxy.inbound.bearer_jwt._MOST_VERIFIED", 3)
     async with started(jwt_config(issuer)) as inbound:
         tokens = [sign(claims(sub=str(number))) for number in range(9)]
         for token in [*tokens, *tokens]:

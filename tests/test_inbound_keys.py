@@ -15,8 +15,8 @@ from joserfc.util import urlsafe_b64decode
 from lightspeed_azure.emulators.certificates import CertificateAuthority
 from lightspeed_azure.emulators.faults import Fault
 from lightspeed_azure.errors import InvalidConfigurationError
-from lightspeed_azure.gateway.inbound import make_inbound
-from lightspeed_azure.gateway.inbound.signatures import VerificationKey
+from lightspeed_azure.proxy.inbound import make_inbound
+from lightspeed_azure.proxy.inbound.signatures import VerificationKey
 
 OLD, NEW = key("RS256"), key("RS256", 1)
 

@@ -16,8 +16,8 @@ from token_cache_fakes import FakeClock
 from watched import Credential, Source, watched
 
 from lightspeed_azure.errors import CredentialRejectedError
-from lightspeed_azure.gateway.inbound import InboundStatus
 from lightspeed_azure.metrics import Metrics
+from lightspeed_azure.proxy.inbound import InboundStatus
 
 
 class Time:

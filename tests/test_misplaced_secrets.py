@@ -10,9 +10,9 @@ import yaml
 from lightspeed_azure import AzureEntraIDManager, InvalidConfigurationError, KeyUnavailableError
 from lightspeed_azure.config import configuration_from_mapping, load_configuration
 from lightspeed_azure.errors import LightspeedAzureError
-from lightspeed_azure.resolution import configured, resolve_credential
+from lightspeed_azure.keys import configured, resolve_credential
+from lightspeed_azure.keys.provider_credentials import ProviderCredentials
 from lightspeed_azure.secret_file import SecretFile
-from lightspeed_azure.sources import ProviderCredentials
 
 SECRET = "sk-live-4242424242424242abcdef"
 WITH_SLASHES = "/9j4AAQSk/ZJRgABAQ4242Exif=="

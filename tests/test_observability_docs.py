@@ -20,8 +20,8 @@ from watched import Credential, Source, watched
 from lightspeed_azure.config.dependents import condition_types, dependents
 from lightspeed_azure.config.environment import expand
 from lightspeed_azure.config.inbound import ALGORITHMS, InboundConfiguration
-from lightspeed_azure.gateway.inbound import InboundStatus, Reason
 from lightspeed_azure.metrics import PREFIX, Metrics
+from lightspeed_azure.proxy.inbound import InboundStatus, Reason
 
 INBOUND, OBSERVABILITY = ROOT / "docs" / "inbound-auth.md", ROOT / "docs" / "observability.md"
 ALERTS = ROOT / "docs" / "alerts.yaml"
@@ -175,7 +175,7 @@ def test_the_tables_of_the_page_are_whole() -> None:
 
 def test_the_hash_of_the_page_is_the_one_that_is_compared(tmp_path: Path) -> None:
     """The copied commands make a file that lets the key in."""
-    from lightspeed_azure.gateway.inbound.api_keys import hashes_of
+    from lightspeed_azure.proxy.inbound.api_keys import hashes_of
 
     (code,) = [code for code in fences(INBOUND, "console") if "sha256" in code]
     lines = [line.removeprefix("$ ") for line in code.splitlines() if "curl" not in line]

@@ -10,7 +10,7 @@ from proxying import CHAT, QUESTION, Recording, caller, in_front_of, proxying, s
 from lightspeed_azure import LlamaStackConfiguration
 from lightspeed_azure.config import ProxyConfiguration, configuration_from_mapping
 from lightspeed_azure.emulators.certificates import CertificateAuthority
-from lightspeed_azure.gateway.proxy import serve
+from lightspeed_azure.proxy.proxy import serve
 
 NOT_TRUSTED = "The stack's certificate is not trusted; set llama_stack.ca_bundle"
 
@@ -79,7 +79,7 @@ async def test_a_proxy_without_any_key_says_so(
     identity = {"azure_entra_id": {"credential": "proxying:Credential"}} if signs_in else {}
     stack_block = {"llama_stack": {"url": "http://127.0.0.1:9"}}
     configuration = configuration_from_mapping(stack_block | identity)
-    monkeypatch.setattr("lightspeed_azure.gateway.proxy._quieten_collector", lambda: None)
+    monkeypatch.setattr("lightspeed_azure.proxy.proxy._quieten_collector", lambda: None)
     told: list[str] = []
     listening = asyncio.Event()
 

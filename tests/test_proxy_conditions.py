@@ -13,7 +13,7 @@ from entra_material import Certificate
 from fake_stack import COMPLETION, serving, stack
 from proxying import CHAT, QUESTION, Recording, caller, in_front_of, proxying, signed_in
 
-from lightspeed_azure.gateway.proxy import Proxy
+from lightspeed_azure.proxy.proxy import Proxy
 
 READY = ("True", "Ready")
 

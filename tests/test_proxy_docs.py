@@ -7,7 +7,7 @@ import yaml
 
 from lightspeed_azure.config import ProxyConfiguration, configuration_from_mapping
 from lightspeed_azure.config.proxy import IDENTITY_HEADERS
-from lightspeed_azure.gateway.routes import LET_THROUGH, OWN
+from lightspeed_azure.proxy.routes import LET_THROUGH, OWN
 
 TEXT = (Path(__file__).parents[1] / "docs" / "proxy.md").read_text()
 

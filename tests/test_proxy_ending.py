@@ -28,8 +28,8 @@ from proxying import (
 
 from lightspeed_azure import InvalidConfigurationError
 from lightspeed_azure.cli import main
-from lightspeed_azure.gateway.certificate import ServerCertificate
-from lightspeed_azure.gateway.event_loop import run
+from lightspeed_azure.proxy.certificate import ServerCertificate
+from lightspeed_azure.proxy.event_loop import run
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

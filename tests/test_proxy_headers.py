@@ -15,9 +15,9 @@ from multidict import CIMultiDict
 from proxying import CHAT, MODEL, QUESTION, TOKEN, Recording, caller, in_front_of, raw
 from pydantic import SecretStr
 
-from lightspeed_azure.gateway.headers import CREDENTIALS, HOP_BY_HOP, clean_answer
-from lightspeed_azure.gateway.routes import Routes
 from lightspeed_azure.provider_data import PROVIDER_DATA_HEADERS
+from lightspeed_azure.proxy.headers import CREDENTIALS, HOP_BY_HOP, clean_answer
+from lightspeed_azure.proxy.routes import Routes
 
 BODY = json.dumps(QUESTION).encode()
 GATEWAYS = [

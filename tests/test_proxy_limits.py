@@ -24,7 +24,7 @@ from proxying import (
 )
 
 from lightspeed_azure.config import ProxyConfiguration
-from lightspeed_azure.gateway.server import MAX_HEADERS
+from lightspeed_azure.proxy.server import MAX_HEADERS
 
 KILOBYTE = 1024
 GET = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"
@@ -211,7 +211,7 @@ async def test_the_oldest_idle_connection_makes_room(
     port: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One connection more than the limit closes the one that has been idle longest, and is served."""
-    caplog.set_level(logging.WARNING, "lightspeed_azure.gateway.server")
+    caplog.set_level(logging.WARNING, "lightspeed_azure.proxy.server")
     async with in_front_of(Recording(), connection_limit=2) as proxy:
         url = proxy.url if port == "callers" else proxy.admin_url
         async with connected(url) as (first, _), connected(url) as (second, to_second):

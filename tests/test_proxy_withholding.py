@@ -18,10 +18,10 @@ from proxying import CHAT, QUESTION, STREAMED, TOKEN, caller, proxying
 from pydantic import SecretStr
 
 from lightspeed_azure import AzureEntraIDManager, LlamaStackConfiguration
-from lightspeed_azure.gateway import withholding
-from lightspeed_azure.gateway.answer import ERROR_LIMIT
+from lightspeed_azure.keys.provider_credentials import ProviderCredentials
 from lightspeed_azure.provider_data import LLAMA_STACK_HEADER, OGX_HEADER
-from lightspeed_azure.sources import ProviderCredentials
+from lightspeed_azure.proxy import withholding
+from lightspeed_azure.proxy.answer import ERROR_LIMIT
 
 STACK_KEY = "key-of-the-stack-with-32-characters"
 OPENAI_KEY = 'sk-"quoted"\\and/long-enough-to-be-shortened-é'

@@ -11,7 +11,7 @@ from resolving import Hook, hook_fixture
 
 from lightspeed_azure import extensible, get_api_key, resolve_credential
 from lightspeed_azure.errors import CredentialResolutionError, InvalidConfigurationError
-from lightspeed_azure.resolution import (
+from lightspeed_azure.keys import (
     PASS,
     Answer,
     Ask,
@@ -24,7 +24,7 @@ from lightspeed_azure.resolution import (
     registered,
     standing_in,
 )
-from lightspeed_azure.resolution.registration import Registration
+from lightspeed_azure.keys.registration import Registration
 
 __all__ = ["hook_fixture"]
 

@@ -16,7 +16,7 @@ from lightspeed_azure.errors import (
     InvalidConfigurationError,
     ResolverUnavailableError,
 )
-from lightspeed_azure.resolution import (
+from lightspeed_azure.keys import (
     PASS,
     Answer,
     Ask,

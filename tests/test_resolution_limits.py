@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from resolving import Hanging, Hook, hook_fixture
 
 from lightspeed_azure.errors import CredentialResolutionError, ResolverUnavailableError
-from lightspeed_azure.resolution import (
+from lightspeed_azure.keys import (
     PASS,
     Answer,
     Outcome,
@@ -20,7 +20,7 @@ from lightspeed_azure.resolution import (
     aresolve_credential,
     resolve_credential,
 )
-from lightspeed_azure.resolution.workers import MOST_GIVEN_UP, MOST_THREADS
+from lightspeed_azure.keys.workers import MOST_GIVEN_UP, MOST_THREADS
 
 __all__ = ["hook_fixture"]
 
@@ -434,7 +434,7 @@ def test_a_blocking_log_handler_delays_neither_the_timer_nor_the_callers(
 ) -> None:
     """The line about a time-out is written on a thread of its own, after the callers are served."""
     handler = BlockedHandler()
-    logger = logging.getLogger("lightspeed_azure.resolution")
+    logger = logging.getLogger("lightspeed_azure.keys")
     monkeypatch.setattr(logger, "propagate", False)
     logger.addHandler(handler)
     hanging = Hanging()
@@ -454,7 +454,7 @@ async def test_a_coroutine_stops_waiting_without_the_timer(
     hook: Hook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The timer makes no call, as its thread is missing; the coroutine goes on all the same."""
-    monkeypatch.setattr("lightspeed_azure.resolution.chain.GRACE", 0.1)
+    monkeypatch.setattr("lightspeed_azure.keys.chain.GRACE", 0.1)
     monkeypatch.setenv("OPENAI_API_KEY", "of-the-environment")
     hanging = Hanging()
     try:

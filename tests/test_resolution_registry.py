@@ -15,7 +15,7 @@ from resolving import Hook, hook_fixture
 from lightspeed_azure.config import Configuration, configuration_from_mapping, load_configuration
 from lightspeed_azure.errors import CredentialResolutionError, InvalidConfigurationError
 from lightspeed_azure.fastapi import lifespan
-from lightspeed_azure.resolution import (
+from lightspeed_azure.keys import (
     PASS,
     Answer,
     Question,
@@ -25,7 +25,7 @@ from lightspeed_azure.resolution import (
     get_api_key,
     standing_in,
 )
-from lightspeed_azure.resolution.factories import installed
+from lightspeed_azure.keys.factories import installed
 
 __all__ = ["hook_fixture"]
 
@@ -211,7 +211,7 @@ def test_a_block_can_switch_a_plug_in_off() -> None:
 def test_a_block_may_name_any_class(hook: Hook, tmp_path: Path, monkeypatch: Any) -> None:
     """`use: package.module:Class`, without an entry point."""
     (tmp_path / "a_companys_safe.py").write_text(
-        "from lightspeed_azure.resolution import Answer\n"
+        "from lightspeed_azure.keys import Answer\n"
         "class Safe:\n"
         "    def __init__(self, colour): self.colour = colour\n"
         "    def before(self, question): return Answer(self.colour)\n"
@@ -359,7 +359,7 @@ def test_no_secret_of_a_block_is_shown() -> None:
 def test_an_application_brings_its_resolvers(tmp_path: Path, monkeypatch: Any) -> None:
     """They are configured while its lifespan runs, whether the stack is there or not."""
     (tmp_path / "an_apps_safe.py").write_text(
-        "from lightspeed_azure.resolution import Answer\n"
+        "from lightspeed_azure.keys import Answer\n"
         "def safe(question): return Answer('of-the-app')\n"
     )
     monkeypatch.syspath_prepend(tmp_path)

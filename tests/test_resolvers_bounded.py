@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from lightspeed_azure.resolvers.bounded_adapter import bounded_session
+from lightspeed_azure.keys.bounded_adapter import bounded_session
 
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 

@@ -16,8 +16,8 @@ from token_cache_fakes import FakeClock
 from lightspeed_azure.config.vault import VaultConfiguration
 from lightspeed_azure.emulators import Emulators, Fault
 from lightspeed_azure.errors import CredentialResolutionError, InvalidConfigurationError
-from lightspeed_azure.resolution import get_api_key, resolve_credential
-from lightspeed_azure.resolvers.vault import VaultResolver
+from lightspeed_azure.keys import get_api_key, resolve_credential
+from lightspeed_azure.keys.vault import VaultResolver
 
 __all__ = ["emu_fixture", "hook_fixture", "running_fixture"]
 

@@ -6,8 +6,8 @@ import pytest
 
 from lightspeed_azure.errors import StackUnavailableError, TokenError
 from lightspeed_azure.fastapi import problem
-from lightspeed_azure.gateway.failures import failure_of
-from lightspeed_azure.gateway.inbound import Reason, Rejected
+from lightspeed_azure.proxy.failures import failure_of
+from lightspeed_azure.proxy.inbound import Reason, Rejected
 
 type Headers = Mapping[str, str] | None
 

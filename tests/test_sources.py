@@ -31,8 +31,9 @@ from lightspeed_azure.clients.stack_catalog import Listing, Provider, StackCatal
 from lightspeed_azure.emulators import Emulators
 from lightspeed_azure.emulators.provider_suite import ProviderEmulators
 from lightspeed_azure.fastapi import Runtime
-from lightspeed_azure.sources import ProviderCredentials, token_key
-from lightspeed_azure.sources.google_token import GoogleTokenSource
+from lightspeed_azure.keys import token_key
+from lightspeed_azure.keys.google_token import GoogleTokenSource
+from lightspeed_azure.keys.provider_credentials import ProviderCredentials
 
 VLLM = Provider("mine", "remote::vllm", "http://127.0.0.1:1/v1")
 
@@ -421,10 +422,10 @@ def resolver(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             raise said["answer"]
         return said["answer"]  # type: ignore[no-any-return]
 
-    module = ModuleType("lightspeed_azure.resolution")
+    module = ModuleType("lightspeed_azure.keys")
     module.aresolve_credential = aresolve_credential  # type: ignore[attr-defined]
     module.status = tuple  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "lightspeed_azure.resolution", module)
+    monkeypatch.setitem(sys.modules, "lightspeed_azure.keys", module)
     return said
 
 

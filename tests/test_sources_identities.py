@@ -12,7 +12,7 @@ from lightspeed_azure import AzureEntraIDManager
 from lightspeed_azure.clients.inference_call import Calls
 from lightspeed_azure.clients.stack_catalog import Listing, Provider, StackCatalog
 from lightspeed_azure.emulators import Emulators
-from lightspeed_azure.sources import ProviderCredentials
+from lightspeed_azure.keys.provider_credentials import ProviderCredentials
 
 
 async def carried(

@@ -4,8 +4,8 @@ import pytest
 from resolving import Hook, hook_fixture
 
 from lightspeed_azure.errors import KeyUnavailableError
-from lightspeed_azure.resolution import Answer, Question, registered
-from lightspeed_azure.sources import ProviderCredentials
+from lightspeed_azure.keys import Answer, Question, registered
+from lightspeed_azure.keys.provider_credentials import ProviderCredentials
 
 __all__ = ["hook_fixture"]
 

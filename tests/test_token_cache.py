@@ -15,13 +15,13 @@ import pytest
 from pydantic import SecretStr
 from token_cache_fakes import Answer, FakeClock, Stage, numbered, outage, refusal, token
 
+from lightspeed_azure.concurrency.clock import SystemClock
 from lightspeed_azure.config import AzureEntraIdConfiguration
 from lightspeed_azure.errors import CredentialRejectedError, TokenUnavailableError
-from lightspeed_azure.identity import Identity
-from lightspeed_azure.token_cache.backoff import LONGEST_RETRY_AFTER, PERMANENT_PAUSE
-from lightspeed_azure.token_cache.cache import Token, TokenCache
-from lightspeed_azure.token_cache.clock import SystemClock
-from lightspeed_azure.token_source import Attempt, IssuedToken
+from lightspeed_azure.tokens.backoff import LONGEST_RETRY_AFTER, PERMANENT_PAUSE
+from lightspeed_azure.tokens.cache import Token, TokenCache
+from lightspeed_azure.tokens.identity import Identity
+from lightspeed_azure.tokens.source import Attempt, IssuedToken
 
 
 def secret_of(cache: TokenCache) -> str:
@@ -775,7 +775,7 @@ def test_system_clock_counts_the_time_of_a_suspend(monkeypatch: pytest.MonkeyPat
         monotonic=lambda: 5.0,
         time=lambda: 1.7e9,
     )
-    monkeypatch.setattr("lightspeed_azure.token_cache.clock.time", machine)
+    monkeypatch.setattr("lightspeed_azure.concurrency.clock.time", machine)
     clock = SystemClock()
     assert (clock.wall(), clock.monotonic()) == (1.7e9, 8 * 3600.0)
 
@@ -783,7 +783,7 @@ def test_system_clock_counts_the_time_of_a_suspend(monkeypatch: pytest.MonkeyPat
 def test_system_clock_without_boottime(monkeypatch: pytest.MonkeyPatch) -> None:
     """MacOS and Windows have no CLOCK_BOOTTIME; there `time.monotonic` is the best there is."""
     machine = SimpleNamespace(monotonic=lambda: 5.0, time=lambda: 1.7e9)
-    monkeypatch.setattr("lightspeed_azure.token_cache.clock.time", machine)
+    monkeypatch.setattr("lightspeed_azure.concurrency.clock.time", machine)
     clock = SystemClock()
     assert (clock.wall(), clock.monotonic()) == (1.7e9, 5.0)
 
@@ -999,7 +999,7 @@ def test_secret_is_never_shown(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_one_line_a_renewal_and_one_a_change_of_state(caplog: pytest.LogCaptureFixture) -> None:
     """The log is quiet: a line for what happened, none for a request or a repeated failure."""
-    caplog.set_level(logging.DEBUG, "lightspeed_azure.token_cache")
+    caplog.set_level(logging.DEBUG, "lightspeed_azure.tokens")
     stage = Stage(numbered())
     stage.chance = 0.5
     for _ in range(50):
@@ -1013,7 +1013,7 @@ def test_one_line_a_renewal_and_one_a_change_of_state(caplog: pytest.LogCaptureF
     stage.cache.get()
     assert [record.levelname for record in caplog.records] == ["INFO", "WARNING", "ERROR", "INFO"]
     assert "after failures" in caplog.messages[-1]
-    assert {record.name for record in caplog.records} == {"lightspeed_azure.token_cache"}
+    assert {record.name for record in caplog.records} == {"lightspeed_azure.tokens"}
 
 
 def test_failing_without_a_token_is_an_error_at_once(caplog: pytest.LogCaptureFixture) -> None:

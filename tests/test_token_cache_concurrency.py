@@ -16,11 +16,11 @@ from forking import in_fork
 from pydantic import SecretStr
 from token_cache_fakes import FakeTimer, Stage, numbered, outage, token
 
+from lightspeed_azure.concurrency.threads import LOG_THREAD
+from lightspeed_azure.concurrency.timer import TimerThread
 from lightspeed_azure.errors import TokenError, TokenUnavailableError
-from lightspeed_azure.token_cache.cache import Token, TokenCache
-from lightspeed_azure.token_cache.scheduler import TimerThread
-from lightspeed_azure.token_cache.threads import LOG_THREAD
-from lightspeed_azure.token_source import Attempt, IssuedToken
+from lightspeed_azure.tokens.cache import Token, TokenCache
+from lightspeed_azure.tokens.source import Attempt, IssuedToken
 
 LOOPS = 4
 

@@ -16,8 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from token_cache_fakes import Answer, Call, Stage, outage, refusal, token
 
 from lightspeed_azure.errors import TokenError
-from lightspeed_azure.token_cache.cache import Token
-from lightspeed_azure.token_cache.renewals import FIRST_WRITE_OFF
+from lightspeed_azure.tokens.cache import Token
+from lightspeed_azure.tokens.renewals import FIRST_WRITE_OFF
 
 DEADLINE = 15.0
 FAILURES = ("dead", "passing", "retry-after", "permanent", "crash")

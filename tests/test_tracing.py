@@ -11,8 +11,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from lightspeed_azure.errors import InvalidConfigurationError
-from lightspeed_azure.gateway.otel import OpenTelemetry
-from lightspeed_azure.gateway.tracing import NoTracing, make_tracing
+from lightspeed_azure.proxy.otel import OpenTelemetry
+from lightspeed_azure.proxy.tracing import NoTracing, make_tracing
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = f"00-{TRACE}-b7ad6b7169203331-01"
@@ -144,7 +144,7 @@ def test_without_tracing_the_headers_pass() -> None:
 
 def test_a_missing_package_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the extra that brings it."""
-    monkeypatch.setitem(sys.modules, "lightspeed_azure.gateway.otel", None)
+    monkeypatch.setitem(sys.modules, "lightspeed_azure.proxy.otel", None)
     with pytest.raises(InvalidConfigurationError, match=r"lightspeed-azure\[otel\]"):
         make_tracing(enabled=True)
 

@@ -12,8 +12,8 @@ from typing import Any
 from pydantic import SecretStr
 
 from lightspeed_azure.errors import CredentialRejectedError, TokenUnavailableError
-from lightspeed_azure.token_cache.cache import TokenCache
-from lightspeed_azure.token_source import Attempt, IssuedToken
+from lightspeed_azure.tokens.cache import TokenCache
+from lightspeed_azure.tokens.source import Attempt, IssuedToken
 
 type Answer = IssuedToken | BaseException
 

@@ -9,7 +9,7 @@ from token_cache_fakes import FakeClock, FakeScheduler
 
 from lightspeed_azure import AzureEntraIDManager
 from lightspeed_azure.errors import CredentialRejectedError
-from lightspeed_azure.token_source import Attempt, IssuedToken
+from lightspeed_azure.tokens.source import Attempt, IssuedToken
 
 BLOCK = {"tenant_id": "t", "client_secret": "cAn4ry"}
 
@@ -47,7 +47,7 @@ def watched(clock: FakeClock, source: Source, *names: str) -> AzureEntraIDManage
 
     blocks = [BLOCK | {"provider_id": name, "client_id": f"c-{name}"} for name in names]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lightspeed_azure.manager.credential_source", lambda _: source)
+        patch.setattr("lightspeed_azure.tokens.manager.credential_source", lambda _: source)
         return AzureEntraIDManager.isolated(
             blocks, clock=clock, scheduler=FakeScheduler(clock), launch=launch
         )

@@ -29,9 +29,9 @@ from lightspeed_azure.clients.generation import LLAMA_STACK
 from lightspeed_azure.clients.generations import in_use
 from lightspeed_azure.config import Configuration, LlamaStackConfiguration, load_configuration
 from lightspeed_azure.errors import InvalidConfigurationError
-from lightspeed_azure.manager import AzureEntraIDManager
-from lightspeed_azure.resolution import configured
-from lightspeed_azure.sources import ProviderCredentials
+from lightspeed_azure.keys import configured
+from lightspeed_azure.keys.provider_credentials import ProviderCredentials
+from lightspeed_azure.tokens.manager import AzureEntraIDManager
 
 __all__ = ["Finding", "State", "as_data", "examine", "unreadable"]
 

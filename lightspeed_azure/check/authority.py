@@ -7,8 +7,8 @@ from email.utils import parsedate_to_datetime
 from lightspeed_azure.check.configuration import name_of
 from lightspeed_azure.check.finding import Finding, ill, look, well
 from lightspeed_azure.config import AzureEntraIdConfiguration
-from lightspeed_azure.credentials.failures import unreachable
-from lightspeed_azure.credentials.network import get
+from lightspeed_azure.tokens.failures import unreachable
+from lightspeed_azure.tokens.network import get
 
 AUTHORITY, CLOCK = "authority", "clock"
 

@@ -7,7 +7,7 @@ from lightspeed_azure.check.finding import Finding, ill, look, well
 from lightspeed_azure.config import ProxyConfiguration
 from lightspeed_azure.config.inbound import InboundConfiguration
 from lightspeed_azure.errors import InvalidConfigurationError
-from lightspeed_azure.gateway.inbound import InboundStatus, check_exposure, make_inbound
+from lightspeed_azure.proxy.inbound import InboundStatus, check_exposure, make_inbound
 
 CALLERS = "callers"
 
@@ -32,7 +32,7 @@ def of_callers(proxy: ProxyConfiguration) -> Iterator[Finding]:
         yield _ill(str(error))
     except ImportError:
         found = f"show a JWT; the keys of {', '.join(inbound.issuer)} were not asked for"
-        yield look(CALLERS, found, "pip install 'lightspeed-azure[gateway]'")
+        yield look(CALLERS, found, "pip install 'lightspeed-azure[proxy]'")
 
 
 def _of_issuers(inbound: InboundConfiguration) -> Iterator[Finding]:

@@ -18,8 +18,8 @@ from lightspeed_azure.check.stack import StackService
 from lightspeed_azure.clients.generation import LLAMA_STACK
 from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.errors import LightspeedAzureError, TokenError
-from lightspeed_azure.manager import AzureEntraIDManager
-from lightspeed_azure.sources import ProviderCredentials
+from lightspeed_azure.keys.provider_credentials import ProviderCredentials
+from lightspeed_azure.tokens.manager import AzureEntraIDManager
 
 INFERENCE = "inference"
 

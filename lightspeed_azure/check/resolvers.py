@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from lightspeed_azure.check.finding import Finding, ill, look, well
-from lightspeed_azure.resolution import ResolverStatus, status
+from lightspeed_azure.keys import ResolverStatus, status
 
 RESOLVER = "resolver"
 

@@ -9,7 +9,7 @@ from lightspeed_azure.check.claims import ROLE, audience_for, claims_of, has_rol
 from lightspeed_azure.check.configuration import name_of
 from lightspeed_azure.check.finding import Finding, ill, look, of_problem, well
 from lightspeed_azure.errors import LightspeedAzureError, TokenError
-from lightspeed_azure.identity import Identity
+from lightspeed_azure.tokens.identity import Identity
 
 TOKEN, AUDIENCE, ROLES = "token", "audience", "role"
 

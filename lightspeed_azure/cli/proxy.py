@@ -37,8 +37,8 @@ def proxy(config: Path | None, **given: object) -> None:
     token; everything else is forwarded unchanged. Runs until SIGTERM or Ctrl-C; requests in flight
     may finish.
     """
-    run = import_extra("gateway", "lightspeed_azure.gateway.event_loop").run
-    serve = import_extra("gateway", "lightspeed_azure.gateway.proxy").serve
+    run = import_extra("proxy", "lightspeed_azure.proxy.event_loop").run
+    serve = import_extra("proxy", "lightspeed_azure.proxy.proxy").serve
     from lightspeed_azure.config import (  # noqa: PLC0415 - slow
         ProxyConfiguration,
         load_configuration,

@@ -41,7 +41,7 @@ def token(
         from lightspeed_azure.check.claims import claims_of, shown  # noqa: PLC0415 - slow
         from lightspeed_azure.check.token import lifetime  # noqa: PLC0415
         from lightspeed_azure.config import load_configuration  # noqa: PLC0415
-        from lightspeed_azure.manager import AzureEntraIDManager  # noqa: PLC0415
+        from lightspeed_azure.tokens.manager import AzureEntraIDManager  # noqa: PLC0415
 
         identities = load_configuration(config_path(config)).azure_entra_id
         manager = AzureEntraIDManager.isolated(list(identities) or None)

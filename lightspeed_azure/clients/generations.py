@@ -12,9 +12,9 @@ import httpx
 from lightspeed_azure.clients.generation import GENERATIONS, LLAMA_STACK, OGX, Generation
 from lightspeed_azure.clients.inference_call import MakeCalls
 from lightspeed_azure.clients.pinned_transport import pinned_transport
+from lightspeed_azure.concurrency.fork import importing
 from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.errors import InvalidConfigurationError
-from lightspeed_azure.fork import importing
 
 __all__ = [
     "GENERATIONS",

@@ -11,13 +11,13 @@ from lightspeed_azure.clients.inference_call import STREAM_MIN_REMAINING, Calls
 from lightspeed_azure.clients.learned import learned
 from lightspeed_azure.clients.stack_catalog import Ask, StackCatalog
 from lightspeed_azure.clients.starting import START_LIMIT, start_enriched
+from lightspeed_azure.concurrency.fork import importing, reset_in_child
 from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.config.unshown import unshown
 from lightspeed_azure.errors import LightspeedAzureError, StackUnavailableError
-from lightspeed_azure.fork import importing, reset_in_child
-from lightspeed_azure.manager import AzureEntraIDManager
+from lightspeed_azure.keys.provider_credentials import ProviderCredentials
 from lightspeed_azure.process_wide import ProcessWide
-from lightspeed_azure.sources import ProviderCredentials
+from lightspeed_azure.tokens.manager import AzureEntraIDManager
 
 _logger = logging.getLogger(__name__)
 

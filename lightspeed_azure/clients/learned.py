@@ -4,8 +4,8 @@ import logging
 from typing import Protocol
 
 from lightspeed_azure.clients.stack_catalog import Listing
-from lightspeed_azure.manager import AzureEntraIDManager
-from lightspeed_azure.sources import ProviderCredentials
+from lightspeed_azure.keys.provider_credentials import ProviderCredentials
+from lightspeed_azure.tokens.manager import AzureEntraIDManager
 
 _logger = logging.getLogger(__name__)
 

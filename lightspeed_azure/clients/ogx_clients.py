@@ -28,8 +28,8 @@ from lightspeed_azure.clients.pinned_transport import pinned_transport
 from lightspeed_azure.clients.refusal import forget_token
 from lightspeed_azure.clients.sendable import check_sendable
 from lightspeed_azure.clients.starting import create_tables, initialize
+from lightspeed_azure.concurrency.fork import importing
 from lightspeed_azure.config import LlamaStackConfiguration
-from lightspeed_azure.fork import importing
 from lightspeed_azure.provider_data import (
     OGX_HEADER,
     ProviderData,

@@ -14,7 +14,6 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from lightspeed_azure.manager import AzureEntraIDManager
 from lightspeed_azure.metrics.states import (
     Credential,
     InboundState,
@@ -25,6 +24,7 @@ from lightspeed_azure.metrics.states import (
     of_tokens,
 )
 from lightspeed_azure.metrics.tracked import PREFIX, Label, Requests, Tracked
+from lightspeed_azure.tokens.manager import AzureEntraIDManager
 
 __all__ = ["PREFIX", "Metrics", "Tracked"]
 

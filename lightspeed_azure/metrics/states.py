@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from lightspeed_azure.manager import AzureEntraIDManager
+from lightspeed_azure.tokens.manager import AzureEntraIDManager
 
 
 class Credential(Protocol):

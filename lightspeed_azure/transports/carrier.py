@@ -30,9 +30,9 @@ from lightspeed_azure.clients.sendable import check_sendable
 from lightspeed_azure.clients.stack_catalog import ANSWER_LIMIT, StackCatalog
 from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.errors import StackUnavailableError
-from lightspeed_azure.manager import AzureEntraIDManager
+from lightspeed_azure.keys.provider_credentials import ProviderCredentials
 from lightspeed_azure.provider_data import HeaderValue, is_provider_data, strip
-from lightspeed_azure.sources import ProviderCredentials
+from lightspeed_azure.tokens.manager import AzureEntraIDManager
 from lightspeed_azure.transports.request_body import (
     BODY_LIMIT,
     in_memory,

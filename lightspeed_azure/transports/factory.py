@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from lightspeed_azure.manager import AzureEntraIDManager
+from lightspeed_azure.tokens.manager import AzureEntraIDManager
 from lightspeed_azure.transports.stack_address import Stack, stack_configuration
 from lightspeed_azure.transports.transport import AsyncTokenTransport, TokenTransport
 

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import httpx2
 
-from lightspeed_azure.manager import AzureEntraIDManager
+from lightspeed_azure.tokens.manager import AzureEntraIDManager
 from lightspeed_azure.transports import factory, transport
 from lightspeed_azure.transports.carrier import LEFT
 from lightspeed_azure.transports.stack_address import Stack

@@ -13,8 +13,8 @@ from ogx_client import OgxClient
 from ogx_client.rest import RESTResponse
 
 from lightspeed_azure.clients.ogx_body import checked
-from lightspeed_azure.manager import AzureEntraIDManager
-from lightspeed_azure.sources import ProviderCredentials
+from lightspeed_azure.keys.provider_credentials import ProviderCredentials
+from lightspeed_azure.tokens.manager import AzureEntraIDManager
 from lightspeed_azure.transports.pulled import pulled_response
 from lightspeed_azure.transports.sync_source import Held, Source, StandsBefore
 

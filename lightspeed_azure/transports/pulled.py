@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from lightspeed_azure.transports.portal import on_thread, portal
+from lightspeed_azure.concurrency.loop_thread import on_thread, portal
 from lightspeed_azure.transports.request_body import in_memory
 
 _OF_THE_LOOP = ("network_stream",)

@@ -15,7 +15,7 @@ import httpx
 
 from lightspeed_azure.clients.generation import Generation
 from lightspeed_azure.errors import LightspeedAzureError
-from lightspeed_azure.manager import AzureEntraIDManager
+from lightspeed_azure.keys.provider_credentials import ProviderCredentials
 from lightspeed_azure.provider_data import (
     HeaderValue,
     apart_from,
@@ -27,7 +27,7 @@ from lightspeed_azure.provider_data import (
     split,
     strip,
 )
-from lightspeed_azure.sources import ProviderCredentials
+from lightspeed_azure.tokens.manager import AzureEntraIDManager
 from lightspeed_azure.transports.carrier import DEFAULT_DATA
 from lightspeed_azure.transports.pulled import Steps
 from lightspeed_azure.transports.sync_source import Held, Source, StandsBefore

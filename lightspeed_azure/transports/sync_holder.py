@@ -6,14 +6,14 @@ from typing import Any, Self
 from lightspeed_azure.clients.holder import AsyncLlamaStackClientHolder
 from lightspeed_azure.clients.inference_call import STREAM_MIN_REMAINING
 from lightspeed_azure.clients.starting import START_LIMIT
+from lightspeed_azure.concurrency.fork import ForkLock
+from lightspeed_azure.concurrency.loop_thread import OnPortal
 from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.config.unshown import unshown
 from lightspeed_azure.errors import StackUnavailableError
-from lightspeed_azure.fork import ForkLock
-from lightspeed_azure.manager import AzureEntraIDManager
+from lightspeed_azure.keys.provider_credentials import ProviderCredentials
 from lightspeed_azure.process_wide import ProcessWide
-from lightspeed_azure.sources import ProviderCredentials
-from lightspeed_azure.transports.portal import OnPortal
+from lightspeed_azure.tokens.manager import AzureEntraIDManager
 from lightspeed_azure.transports.sync_source import Held, Source
 
 _SYNCHRONOUS = {

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from lightspeed_azure.clients.holder import AsyncLlamaStackClientHolder
+from lightspeed_azure.concurrency.loop_thread import OnPortal
 from lightspeed_azure.config import LlamaStackConfiguration
-from lightspeed_azure.transports.portal import OnPortal
 
 
 class Held:

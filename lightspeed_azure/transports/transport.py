@@ -5,10 +5,10 @@ from typing import Any
 import httpx
 
 from lightspeed_azure.clients.inference_call import Call
-from lightspeed_azure.manager import AzureEntraIDManager
-from lightspeed_azure.sources import ProviderCredentials
+from lightspeed_azure.concurrency.loop_thread import OnPortal
+from lightspeed_azure.keys.provider_credentials import ProviderCredentials
+from lightspeed_azure.tokens.manager import AzureEntraIDManager
 from lightspeed_azure.transports.carrier import LEFT, TokenCarrier
-from lightspeed_azure.transports.portal import OnPortal
 from lightspeed_azure.transports.pulled import pulled_response, pushed_request
 from lightspeed_azure.transports.stack_address import Stack, stack_configuration
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from lightspeed_azure.resolution import (
+from lightspeed_azure.keys import (
     PASS,
     Answer,
     Question,

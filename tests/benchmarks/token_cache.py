@@ -34,9 +34,10 @@ from pydantic import SecretStr
 
 from lightspeed_azure.config import AzureEntraIdConfiguration
 from lightspeed_azure.errors import TokenError, TokenUnavailableError
-from lightspeed_azure.identity import Identity
-from lightspeed_azure.token_cache import Token, TokenCache
-from lightspeed_azure.token_source import Attempt, IssuedToken
+from lightspeed_azure.tokens.cache import TokenCache
+from lightspeed_azure.tokens.identity import Identity
+from lightspeed_azure.tokens.lifetime import Token
+from lightspeed_azure.tokens.source import Attempt, IssuedToken
 
 SCOPE = "https://cognitiveservices.azure.com/.default"
 BASE_URL = "https://example.openai.azure.com/openai/v1"

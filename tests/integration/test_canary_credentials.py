@@ -19,10 +19,10 @@ from lightspeed_azure import (
     LlamaStackConfiguration,
 )
 from lightspeed_azure.config import configuration_from_mapping, load_configuration
-from lightspeed_azure.credentials import credential_source
 from lightspeed_azure.emulators import Emulators
 from lightspeed_azure.errors import CredentialRejectedError, InvalidConfigurationError, TokenError
-from lightspeed_azure.token_source import Attempt
+from lightspeed_azure.tokens.entra import credential_source
+from lightspeed_azure.tokens.source import Attempt
 
 pytestmark = pytest.mark.integration
 

@@ -30,8 +30,8 @@ from lightspeed_azure import (
 from lightspeed_azure.demo.processes import free_port, server
 from lightspeed_azure.emulators.provider_suite import ProviderEmulators
 from lightspeed_azure.fastapi import ClientDep, lifespan
-from lightspeed_azure.resolution import Answer, Question, registered
-from lightspeed_azure.sources import ProviderCredentials
+from lightspeed_azure.keys import Answer, Question, registered
+from lightspeed_azure.keys.provider_credentials import ProviderCredentials
 from lightspeed_azure.transports import http_client
 
 pytestmark = pytest.mark.integration

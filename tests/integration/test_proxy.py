@@ -11,7 +11,7 @@ from proxying import CHAT, QUESTION, STREAMED, caller, proxying
 
 from lightspeed_azure import AzureEntraIDManager, LlamaStackConfiguration
 from lightspeed_azure.emulators import Emulators, Fault
-from lightspeed_azure.gateway.proxy import Proxy
+from lightspeed_azure.proxy.proxy import Proxy
 
 pytestmark = pytest.mark.integration
 

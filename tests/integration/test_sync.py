@@ -32,8 +32,8 @@ from lightspeed_azure import (
     StackUnavailableError,
     TokenUnavailableError,
 )
+from lightspeed_azure.concurrency.loop_thread import portal
 from lightspeed_azure.emulators import Emulators, Fault
-from lightspeed_azure.transports.portal import portal
 
 pytestmark = pytest.mark.integration
 

@@ -1,0 +1,256 @@
+"""The stack as the proxy speaks to it; the client half of aiohttp, and only here."""
+
+import asyncio
+import functools
+import json
+import logging
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+from multidict import CIMultiDict
+from yarl import URL
+
+from lightspeed_azure.clients.environment_proxy import environment_proxy
+from lightspeed_azure.clients.generations import GENERATIONS, Generation, of_version
+from lightspeed_azure.config import LlamaStackConfiguration
+from lightspeed_azure.errors import StackUnavailableError
+from lightspeed_azure.provider_data import HeaderValue
+from lightspeed_azure.proxy.answer import Answer, StackAnswerError
+from lightspeed_azure.proxy.deadline import Deadline
+from lightspeed_azure.proxy.failures import Failure
+from lightspeed_azure.proxy.status import StackState
+
+_logger = logging.getLogger(__name__)
+
+KEEP_ALIVE = 3.0
+"""Seconds for which an idle connection is used again; the stack hangs up after 5 (uvicorn 0.54)."""
+
+ASK_LIMIT = 10.0
+"""Seconds that the stack may take to answer a question of the proxy's own."""
+
+LARGE = 1024 * 1024
+"""Bytes of a body that are written at once; aiohttp warns about more."""
+
+_NO_ANSWER = "The stack gave no answer; check that it runs, and llama_stack.url"
+_NOT_TRUSTED = (
+    "The stack's certificate is not trusted; set llama_stack.ca_bundle to that of its authority, "
+    "and use a name in llama_stack.url that the certificate has"
+)
+_NO_TLS = "The stack does not speak TLS as it should; check https and the port in llama_stack.url"
+_NO_ADDRESS = "The stack's host has no address; check the name in llama_stack.url"
+_WHY: dict[type[Exception], str] = {
+    aiohttp.ClientConnectorCertificateError: _NOT_TRUSTED,
+    aiohttp.ClientConnectorSSLError: _NO_TLS,
+    aiohttp.ClientConnectorDNSError: _NO_ADDRESS,
+}
+_NOT_CONNECTED = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ClientHttpProxyError,
+    aiohttp.ConnectionTimeoutError,
+)
+"""The errors that make the stack count as unreachable. All others may be due to one request."""
+
+_ANSWERS = StackState(reachable=True)
+_NO_TYPE: Any = {"skip_auto_headers": ("Content-Type",)}
+
+
+class _Response(aiohttp.ClientResponse):
+    """A response that knows its connection, also when that is back in the pool already."""
+
+    def start(self, connection: Any) -> Any:
+        self._used = connection.protocol
+        return super().start(connection)
+
+    def use_no_more(self) -> None:
+        """Let nobody use the connection again.
+
+        Where a request ends in an exception the server answers first and then hangs up, without
+        saying so (uvicorn 0.54 below OGX 1.5): the next request on that connection would be lost.
+        """
+        if self.closed:
+            self._used.close()
+        else:
+            self._used.force_close()
+
+
+class Upstream:
+    """The stack. Use it from one event loop.
+
+    Args:
+        stack: where it is.
+        connect_timeout: seconds until it must have taken a connection.
+        first_byte_timeout: seconds until its answer must have begun.
+    """
+
+    def __init__(
+        self,
+        stack: LlamaStackConfiguration,
+        *,
+        connect_timeout: float,
+        first_byte_timeout: float,
+    ) -> None:
+        url = stack.url or ""
+        parts = urlsplit(url)
+        self.origin = f"{parts.scheme}://{parts.netloc}"
+        self.host, self.port = parts.hostname or "", parts.port
+        self._first_byte = Deadline(first_byte_timeout)
+        self._key = stack.api_key
+        self._generation = next((g for g in GENERATIONS if g.family == stack.family), None)
+        self._state = StackState()
+        self._url = functools.lru_cache(256)(lambda target: URL(url + target, encoded=True))
+        tls = ssl.create_default_context(cafile=stack.ca_bundle) if stack.ca_bundle else True
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE, ssl=tls),
+            timeout=aiohttp.ClientTimeout(total=None, connect=connect_timeout),
+            proxy=environment_proxy(parts.scheme, parts.hostname or ""),
+            auto_decompress=False,
+            response_class=_Response,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            max_line_size=64 * 1024,
+            max_field_size=64 * 1024,
+        )
+
+    @property
+    def authorization(self) -> str | None:
+        """What the stack's own authentication wants to see."""
+        return None if self._key is None else HeaderValue(f"Bearer {self._key.get_secret_value()}")
+
+    def state(self) -> StackState:
+        """Return whether it could be reached when it was last asked."""
+        return self._state
+
+    async def generation(self) -> Generation:
+        """Return the generation of the stack; asks until it has been told once.
+
+        Raises:
+            StackUnavailableError: it does not answer, or does not say.
+        """
+        if self._generation is None:
+            try:
+                self._generation = of_version(await self.require_json("/v1/version"))
+            except (StackAnswerError, TimeoutError, ValueError, LookupError, TypeError):
+                raise StackUnavailableError(
+                    "The stack does not say its version, so nobody can tell which header it reads; "
+                    "check llama_stack.url and that it runs, or give llama_stack.family"
+                ) from None
+        return self._generation
+
+    async def get_json(self, path: str) -> Any:
+        """Return what the stack answers to a path; without a token.
+
+        Raises:
+            Failure: it does not answer.
+            StackAnswerError: it answers with an error.
+            TimeoutError: its answer does not end.
+        """
+        headers = {"Accept": "application/json"}
+        if self.authorization:
+            headers["Authorization"] = self.authorization
+        async with asyncio.timeout(ASK_LIMIT):
+            answer = await self.send("GET", path, headers, None)
+            try:
+                text = b"".join([part async for part in answer.parts])
+            finally:
+                await answer.close()
+        if answer.status != 200:
+            raise StackAnswerError(answer.status)
+        return json.loads(text)
+
+    async def require_json(self, path: str) -> Any:
+        """Return what `get_json` does, for what no request can be sent without.
+
+        Raises:
+            StackUnavailableError: it does not answer; the text says why, and what to do.
+            StackAnswerError: it answers with an error.
+            TimeoutError: its answer does not end.
+        """
+        try:
+            return await self.get_json(path)
+        except Failure as failure:
+            raise StackUnavailableError(failure.message) from None
+
+    async def send(
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes | AsyncIterator[bytes] | None,
+    ) -> Answer:
+        """Send a request and return the answer once it has begun.
+
+        Raises:
+            Failure: there is no answer (502), or not in time (504), or the body cannot be read.
+        """
+        if isinstance(body, bytes) and len(body) > LARGE:
+            headers = CIMultiDict(headers)
+            headers["Content-Length"] = str(len(body))
+            body = _pieces(body)
+        failure: Failure | None = None  # raised below: the library's error may hold headers
+        try:
+            with self._first_byte() as block:
+                if body is not None and not isinstance(body, bytes):
+                    body = _extending(body, block.again)
+                response = await self._session.request(
+                    method,
+                    self._url(target),
+                    headers=headers,
+                    data=body,
+                    allow_redirects=False,
+                    # aiohttp would make one up; skipping costs, so only where it is missing
+                    **({} if "Content-Type" in headers else _NO_TYPE),
+                )
+        except (TimeoutError, aiohttp.ClientError) as error:
+            failure = _failure(error)
+            if isinstance(error, _NOT_CONNECTED):
+                self._state = StackState(reachable=False, message=failure.message)
+        if failure is not None:  # raised here, so that the error keeps no frame with a token
+            raise failure
+
+        self._state = _ANSWERS
+        if response.status >= 400:
+            response.use_no_more()  # type: ignore[attr-defined]  # it is one of ours
+
+        async def close() -> None:
+            response.close()  # a connection whose body was read is back in the pool already
+
+        content = response.content
+        return Answer(response.status, response.headers, content.iter_any(), close, content)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._session.close()
+
+
+async def _pieces(body: bytes) -> AsyncIterator[bytes]:
+    """Yield a body without copying it; aiohttp would copy an `io.BytesIO`."""
+    view = memoryview(body)
+    for start in range(0, len(view), LARGE):
+        yield view[start : start + LARGE]  # type: ignore[misc]  # aiohttp takes it as bytes
+
+
+async def _extending(
+    parts: AsyncIterator[bytes], again: Callable[[], None]
+) -> AsyncIterator[bytes]:
+    """Pass a body on; the answer's time begins anew with each part, as it follows the last one."""
+    async for part in parts:
+        again()
+        yield part
+    again()
+
+
+def _failure(error: Exception) -> Failure:
+    """Return what the caller is told about a request that got no answer."""
+    if isinstance(error.__cause__, Failure):  # the caller's body could not be read
+        return error.__cause__
+    _logger.warning("The stack gave no answer: %s", type(error).__name__)
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        text = "The stack took no connection in time; check that it runs and can be reached"
+        return Failure(504, "connect_timeout", text)
+    if isinstance(error, TimeoutError):
+        text = "The stack's answer did not begin in time; proxy.first_byte_timeout is the limit"
+        return Failure(504, "first_byte_timeout", text)
+    text = _WHY.get(type(error), _NO_ANSWER)
+    return Failure(502, "stack_unreachable", text, {"Retry-After": "5"})

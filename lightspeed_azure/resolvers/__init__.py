@@ -1,1 +1,0 @@
-"""Resolvers for OpenBao or HashiCorp Vault (extra `vault`) and Azure Key Vault (extra `keyvault`)."""
