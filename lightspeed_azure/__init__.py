@@ -6,12 +6,12 @@ One request through the house::
                       client.chat.completions.create(model="azure/gpt-4o-mini", …)
       client.request()  is this an inference call for a remote::azure model?
                                                     clients/
-                        identity.aheader()                                identity.py
-                          cache.aget()                                    token_cache/
+                        identity.aheader()                                tokens/identity.py
+                          cache.aget()                                    tokens/cache.py
                             fresh  → the token, at once
                             stale  → the token, at once; one renewal runs behind
                             expired→ join the one renewal under way, for at most `deadline` s
-                              source(attempt)                             credentials/ → azure-identity
+                              source(attempt)                             tokens/entra.py → azure-identity
                         {azure_api_key, azure_api_base} as one header     provider_data.py
                         sent to the configured origin only                clients/pinned_transport.py
       Llama Stack or OGX → Azure OpenAI, Authorization: Bearer <token>

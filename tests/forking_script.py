@@ -18,6 +18,7 @@ from typing import Any
 
 import lightspeed_azure.concurrency.fork
 from lightspeed_azure import AzureEntraIdConfiguration, AzureEntraIDManager, TokenError
+from lightspeed_azure.tokens import entra
 from lightspeed_azure.tokens.azure_credential import Credential, ask, import_azure
 from lightspeed_azure.tokens.source import Attempt
 
@@ -118,9 +119,9 @@ def imports() -> None:
         before.append(set(sys.modules))
         return ask(credential, scope)
 
-    source_module.ask = ask_and_note  # type: ignore[attr-defined]
+    entra.ask = ask_and_note  # type: ignore[attr-defined]
     with contextlib.suppress(TokenError):
-        source_module.credential_source(config)(Attempt(timeout=10, sent_at=time.time()))
+        entra.credential_source(config)(Attempt(timeout=10, sent_at=time.time()))
     os.write(1, f"{sorted(set(sys.modules) - before[0])}\n".encode())
 
 

@@ -38,7 +38,7 @@ def test_what_it_copies_is_there() -> None:
 def test_what_it_installs_is_locked(family: str) -> None:
     """Its extras resolve from uv.lock alone, each package with a hash; the stack is among them."""
     extras = re.findall(r"--extra (\w+)", TEXT)
-    assert extras == ["gateway", "otel"]
+    assert extras == ["proxy", "otel"]
     chosen = [word for each in [family, *extras] for word in ("--extra", each)]
     command = [uv_command(), "export", "--quiet", "--locked", "--no-dev", "--no-emit-project"]
     result = subprocess.run(

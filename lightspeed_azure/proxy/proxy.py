@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Self
 
-from lightspeed_azure import resolution
+from lightspeed_azure import keys as keys_room
 from lightspeed_azure.config import Configuration, LlamaStackConfiguration, ProxyConfiguration
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.keys.provider_credentials import ProviderCredentials
@@ -74,7 +74,7 @@ class Proxy:
         self._metrics = Metrics(routes=routes.names)
         self._metrics.watch(manager)
         self._metrics.watch_credentials(self._credentials.status)
-        self._metrics.watch_resolvers(resolution.status)
+        self._metrics.watch_resolvers(keys_room.status)
         self._metrics.watch_inbound(self._inbound.status)
         self._upstream = Upstream(
             stack,
@@ -209,7 +209,7 @@ async def serve(
     async with AsyncExitStack() as stack:
         stack.callback(manager.close)
         stack.callback(keys.close)
-        stack.enter_context(resolution.configured(configuration.credential_resolvers, identities))
+        stack.enter_context(keys_room.configured(configuration.credential_resolvers, identities))
         proxy = Proxy(configuration.llama_stack, config, manager, keys)
         await stack.enter_async_context(running(proxy))
         _quieten_collector()
