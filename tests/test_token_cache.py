@@ -18,9 +18,9 @@ from token_cache_fakes import Answer, FakeClock, Stage, numbered, outage, refusa
 from lightspeed_azure.concurrency.clock import SystemClock
 from lightspeed_azure.config import AzureEntraIdConfiguration
 from lightspeed_azure.errors import CredentialRejectedError, TokenUnavailableError
-from lightspeed_azure.tokens.backoff import LONGEST_RETRY_AFTER, PERMANENT_PAUSE
-from lightspeed_azure.tokens.cache import Token, TokenCache
+from lightspeed_azure.tokens.cache import TokenCache
 from lightspeed_azure.tokens.identity import Identity
+from lightspeed_azure.tokens.lifetime import LONGEST_RETRY_AFTER, PERMANENT_PAUSE, Token
 from lightspeed_azure.tokens.source import Attempt, IssuedToken
 
 
@@ -680,7 +680,7 @@ def test_derived_value_is_made_once_a_token() -> None:
         return f"Bearer {held.secret.get_secret_value()}"
 
     stage = Stage(numbered())
-    derived = stage.cache.derived(header)
+    derived = stage.cache.view(header)
     assert [derived.get() for _ in range(3)] == ["Bearer token-1"] * 3
     assert asyncio.run(derived.aget()) == "Bearer token-1"
     stage.advance(1801)
@@ -695,7 +695,7 @@ def readers(stage: Stage) -> dict[str, Callable[[], str]]:
     cache = stage.cache
     config = AzureEntraIdConfiguration(environ={}, azure_cli=True)
     identity = Identity(config, cache)
-    derived = cache.derived(lambda held: held.secret.get_secret_value())
+    derived = cache.view(lambda held: held.secret.get_secret_value())
 
     def of_header(value: tuple[Token, str]) -> str:
         token_, header = value
@@ -792,7 +792,7 @@ def test_system_clock_without_boottime(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_derived_value_ends_with_its_token(clock: str) -> None:
     """Neither clock lets a derived value outlive the token, and reading it counts as use."""
     stage = Stage(numbered())
-    derived = stage.cache.derived(lambda held: held.number)
+    derived = stage.cache.view(lambda held: held.number)
     assert derived.get() == 1
     stage.advance(1801)
     assert derived.get() == 2

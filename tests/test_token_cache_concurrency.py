@@ -19,7 +19,8 @@ from token_cache_fakes import FakeTimer, Stage, numbered, outage, token
 from lightspeed_azure.concurrency.threads import LOG_THREAD
 from lightspeed_azure.concurrency.timer import TimerThread
 from lightspeed_azure.errors import TokenError, TokenUnavailableError
-from lightspeed_azure.tokens.cache import Token, TokenCache
+from lightspeed_azure.tokens.cache import TokenCache
+from lightspeed_azure.tokens.lifetime import Token
 from lightspeed_azure.tokens.source import Attempt, IssuedToken
 
 LOOPS = 4

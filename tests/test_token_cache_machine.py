@@ -16,8 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from token_cache_fakes import Answer, Call, Stage, outage, refusal, token
 
 from lightspeed_azure.errors import TokenError
-from lightspeed_azure.tokens.cache import Token
-from lightspeed_azure.tokens.renewals import FIRST_WRITE_OFF
+from lightspeed_azure.tokens.lifetime import FIRST_WRITE_OFF, Token
 
 DEADLINE = 15.0
 FAILURES = ("dead", "passing", "retry-after", "permanent", "crash")
@@ -39,7 +38,7 @@ class TokenCacheMachine(RuleBasedStateMachine):
         self.stage = Stage(deadline=DEADLINE)
         self.stage.chance = 0.5
         self.cache = self.stage.cache
-        self.derived = self.cache.derived(lambda held: held)
+        self.derived = self.cache.view(lambda held: held)
         self.loops = [asyncio.new_event_loop() for _ in range(2)]
         self.callers: list[Caller] = []
         self.open: list[Call] = []  # requests of this process that nobody has answered

@@ -8,8 +8,8 @@ from lightspeed_azure.clients.refusal import is_azure_refusal, is_unexplained
 from lightspeed_azure.errors import LightspeedAzureError
 from lightspeed_azure.keys.provider_keys import ProviderKeys
 from lightspeed_azure.provider_data import encode, merge, parse, provider_keys
-from lightspeed_azure.tokens.cache import Token
 from lightspeed_azure.tokens.identity import Identity
+from lightspeed_azure.tokens.lifetime import Token
 
 
 class Call:

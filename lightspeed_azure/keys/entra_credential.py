@@ -3,8 +3,9 @@
 from typing import Any
 
 from lightspeed_azure.config import AzureEntraIdConfiguration
-from lightspeed_azure.tokens.cache import Token, TokenCache
+from lightspeed_azure.tokens.cache import TokenCache
 from lightspeed_azure.tokens.entra import credential_source
+from lightspeed_azure.tokens.lifetime import Token
 
 
 class EntraCredential:

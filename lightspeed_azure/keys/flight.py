@@ -1,50 +1,30 @@
-"""One question to one resolver under way, and everybody who waits for it."""
+"""One question to one resolver, asked once for all callers who wait for the answer."""
 
-import threading
-
+from lightspeed_azure.concurrency.single_flight import SingleFlight
 from lightspeed_azure.keys.fault import Fault
 from lightspeed_azure.keys.reply import Reply
-from lightspeed_azure.tokens import flight
 
 
-class Flight(flight.Flight):
-    """A question under way: settled once, by the resolver's reply or at the deadline.
+class Flight(SingleFlight[Reply]):
+    """One question to one resolver.
 
     Args:
         asked_at: monotonic seconds at which it began.
-        deadline: monotonic seconds at which the waiters are let go.
+        deadline: monotonic seconds at which the waiters are released.
 
     Attributes:
-        reply: what came of it, once settled.
         timeout: seconds between the two.
     """
 
     def __init__(self, *, asked_at: float, deadline: float) -> None:
-        super().__init__(deadline=deadline, previous=None)
+        super().__init__(deadline)
         self.asked_at = asked_at
         self.timeout = deadline - asked_at
-        self.reply: Reply | None = None
-        self._once = threading.Lock()
-
-    def land(self, reply: Reply) -> bool:
-        """Let all waiters go with this reply; return whether it was the first."""
-        with self._once:
-            if self.reply is not None:
-                return False
-            self.reply = reply
-        if self.timer is not None:
-            self.timer.cancel()
-        self.settle(None)
-        return True
 
     @property
-    def landed(self) -> bool:
-        """Whether it is settled."""
-        return self.reply is not None
-
-    def result(self) -> Reply:
-        """Return the reply; only after waiting for it."""
-        return self.reply if self.reply is not None else _LOST
+    def reply(self) -> Reply:
+        """The reply, once it is done; before that, that there was none in time."""
+        return _NONE_IN_TIME if self.result is None else self.result
 
 
-_LOST = Fault("timeout", "did not answer in time", True)
+_NONE_IN_TIME = Fault("timeout", "did not answer in time", True)

@@ -18,7 +18,6 @@ from lightspeed_azure.keys.reply import Check, Reply, reply_of
 from lightspeed_azure.keys.runner import Runner
 from lightspeed_azure.keys.settings import Settings
 from lightspeed_azure.keys.status import Counts, ResolverStatus
-from lightspeed_azure.tokens.renewal_log import Line, nothing
 
 _LOG = logging.getLogger("lightspeed_azure.keys")
 
@@ -26,6 +25,14 @@ _INSIDE: contextvars.ContextVar[frozenset[object]] = contextvars.ContextVar(
     "lightspeed_azure_inside", default=frozenset()
 )
 """The resolvers for which this code runs: what one asks itself passes it by."""
+
+type Line = Callable[[], None]
+"""Writes log lines; called when no lock is held, because a log handler may block."""
+
+
+def nothing() -> None:
+    """Write no line."""
+
 
 type Asking = Generator[Flight, None, Reply]
 """Yields what is to be waited for, and returns what was said."""
@@ -96,7 +103,7 @@ class Registration:
             boarded = self._board("before", question, None, check)
         if isinstance(boarded, Flight):
             yield boarded
-            return self._said(boarded.result(), key)
+            return self._said(boarded.reply, key)
         return self._said(boarded, key)
 
     def after(self, question: Question, outcome: Outcome, check: Check | None) -> Asking:
@@ -106,7 +113,7 @@ class Registration:
         boarded = self._board("after", question, outcome, check)
         if isinstance(boarded, Flight):
             yield boarded
-            return self._said(boarded.result(), None)
+            return self._said(boarded.reply, None)
         return self._said(boarded, None)
 
     def status(self) -> ResolverStatus:
@@ -223,7 +230,7 @@ class Registration:
         with self._lock:
             if key is not None and not isinstance(reply, Fault):
                 self._answers.keep(key, reply, flight.asked_at)
-            if flight.landed:
+            if flight.done:
                 return nothing
             if key is not None and self._flights.get(key) is flight:
                 del self._flights[key]
@@ -235,7 +242,7 @@ class Registration:
                 if isinstance(reply, Fault) and reply.retry_after and key is not None:
                     self._answers.refuse(key, reply, self._now() + reply.retry_after)
                 breaker.succeeded()
-        flight.land(reply)
+        flight.finish(reply)
         if not changed and not opened:
             return nothing
         return functools.partial(self._tell, reply, changed=changed, opened=opened)

@@ -91,7 +91,7 @@ class Workers:
     def _work(self) -> None:
         while True:
             with self._lock:
-                while self._waiting and self._waiting[0][0].landed:
+                while self._waiting and self._waiting[0][0].done:
                     self._waiting.popleft()
                 if not self._waiting:
                     self._places -= 1
@@ -132,7 +132,7 @@ class LoopThread:
         """Run a coroutine on the loop."""
 
         def start() -> None:
-            if flight.landed:
+            if flight.done:
                 return
             task = self._loop.create_task(run(), context=context)
             self._tasks[flight] = task

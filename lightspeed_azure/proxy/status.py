@@ -11,8 +11,8 @@ from lightspeed_azure.errors import CredentialRejectedError
 from lightspeed_azure.metrics.states import Credential
 from lightspeed_azure.proxy.conditions import Condition, Conditions, Truth, timestamp
 from lightspeed_azure.proxy.inbound import InboundStatus
+from lightspeed_azure.tokens.cache import CacheStatus
 from lightspeed_azure.tokens.manager import AzureEntraIDManager
-from lightspeed_azure.tokens.status import CacheStatus
 
 READY = "LLMProxyReady"
 KEYS = "APIKeysConfigured"

@@ -7,7 +7,8 @@ from pydantic import SecretStr
 
 from lightspeed_azure.config import AzureEntraIdConfiguration
 from lightspeed_azure.provider_data import azure_provider_data, encode
-from lightspeed_azure.tokens.cache import CacheStatus, Derived, Token, TokenCache
+from lightspeed_azure.tokens.cache import CacheStatus, TokenCache, TokenView
+from lightspeed_azure.tokens.lifetime import Token
 
 
 class Identity:
@@ -20,7 +21,7 @@ class Identity:
     def __init__(self, config: AzureEntraIdConfiguration, cache: TokenCache) -> None:
         self.config = config
         self.cache = cache
-        self._headers: dict[str, Derived[tuple[Token, str]]] = {}
+        self._headers: dict[str, TokenView[tuple[Token, str]]] = {}
 
     def __repr__(self) -> str:
         return f"Identity(provider_id={self.provider_id!r}, kind={self.config.credential_kind!r})"
@@ -67,18 +68,18 @@ class Identity:
         return self.cache.status()
 
     async def _lasting(
-        self, reader: Derived[tuple[Token, str]], min_remaining: float
+        self, reader: TokenView[tuple[Token, str]], min_remaining: float
     ) -> tuple[Token, str]:
         return reader.of(await self.cache.aget(min_remaining=min_remaining))
 
-    def reader(self, base_url: str) -> Derived[tuple[Token, str]]:
+    def reader(self, base_url: str) -> TokenView[tuple[Token, str]]:
         """Return the reader of token and header value for one endpoint.
 
         Bind it once where every nanosecond counts: `reader.get()` costs a few attribute reads.
         """
         return self._headers.setdefault(
             base_url,
-            self.cache.derived(
+            self.cache.view(
                 lambda token: (token, encode(azure_provider_data(token.secret, base_url)))
             ),
         )
