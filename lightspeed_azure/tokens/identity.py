@@ -21,6 +21,7 @@ class Identity:
     def __init__(self, config: AzureEntraIdConfiguration, cache: TokenCache) -> None:
         self.config = config
         self.cache = cache
+        self._secret = cache.view(lambda token: token.secret)
         self._headers: dict[str, TokenView[tuple[Token, str]]] = {}
 
     def __repr__(self) -> str:
@@ -42,9 +43,11 @@ class Identity:
         """
         return self.cache.get(min_remaining=min_remaining).secret
 
-    async def aget_token(self, *, min_remaining: float = 0.0) -> SecretStr:
-        """Like `get_token`, for coroutines; blocks no event loop."""
-        return (await self.cache.aget(min_remaining=min_remaining)).secret
+    def aget_token(self, *, min_remaining: float = 0.0) -> Coroutine[Any, Any, SecretStr]:
+        """Do what `get_token` does without blocking the event loop; to be awaited."""
+        if not min_remaining:
+            return self._secret.aget()
+        return self._lasting(self._secret, min_remaining)
 
     def header(self, base_url: str) -> tuple[Token, str]:
         """Return a valid token and the header value that carries it; waits like `get_token`."""
@@ -67,9 +70,7 @@ class Identity:
         """Return an immutable snapshot of the token's state, without secrets."""
         return self.cache.status()
 
-    async def _lasting(
-        self, reader: TokenView[tuple[Token, str]], min_remaining: float
-    ) -> tuple[Token, str]:
+    async def _lasting[T](self, reader: TokenView[T], min_remaining: float) -> T:
         return reader.of(await self.cache.aget(min_remaining=min_remaining))
 
     def reader(self, base_url: str) -> TokenView[tuple[Token, str]]:

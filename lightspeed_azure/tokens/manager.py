@@ -1,7 +1,7 @@
 """AzureEntraIDManager: the process's Entra ID identities, configured once, read everywhere."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any, Self
 
 from pydantic import SecretStr
@@ -177,9 +177,10 @@ class AzureEntraIDManager(metaclass=ProcessWide):
         """
         return self.identity().get_token()
 
-    async def aget_token(self) -> SecretStr:
-        """Like `get_token`, for coroutines; blocks no event loop."""
-        return await self.identity().aget_token()
+    def aget_token(self) -> Coroutine[Any, Any, SecretStr]:
+        """Do what `get_token` does without blocking the event loop; to be awaited."""
+        first = self._identities[0] if self._identities else self.identity()
+        return first.aget_token()
 
     def renew_if_due(self) -> None:
         """Start the renewals that are due, behind; never waits."""
