@@ -423,7 +423,8 @@ class TokenCache:
             if seen is not None and seen.result is not None and (renew or not valid):
                 raise seen.result.replica(retry_after=self._backoff_left(mono)) from None
             if cached is not None and valid:
-                if seen is not None or not (renew or not cached.lasts(need, wall, mono)):
+                wanted = seen is None and (renew or not cached.lasts(need, wall, mono))
+                if not wanted:
                     self._attend(cached, wall, mono)
                     return cached.token
             if seen is not None and mono >= until:
