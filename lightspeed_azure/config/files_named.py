@@ -10,7 +10,6 @@ from lightspeed_azure.config.certificate import certificate_check
 from lightspeed_azure.config.entra_id import AzureEntraIdConfiguration
 from lightspeed_azure.config.problems import Problem
 from lightspeed_azure.config.provider_credentials import ProviderCredential
-from lightspeed_azure.config.values import shown_variable
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.secret_file import SecretFile
 
@@ -117,9 +116,8 @@ def check_source(credential: ProviderCredential, environ: Mapping[str, str]) -> 
             yield Problem(("source", credential.source.kind), text)
     name = credential.source.env
     if name and not environ.get(name, "").strip():
-        what = shown_variable(name) or "a variable"
         state, give = ("empty", "give it a value") if name in environ else ("not set", "set it")
-        text = f"names {what}, which is {state}; {give}, or add optional: true"
+        text = f"names a variable that is {state}; {give}, or add optional: true"
         yield Problem(("source", "env"), text)
 
 
