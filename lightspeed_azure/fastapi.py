@@ -72,6 +72,7 @@ def lifespan(
     *,
     inner: Lifespan | None = None,
     process_wide: bool = False,
+    allow_insecure: bool | None = None,
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[dict[str, Any]]]:
     """Return a lifespan for `FastAPI(lifespan=…)` that owns the client and its tokens.
 
@@ -86,6 +87,8 @@ def lifespan(
         inner: the application's own lifespan, run inside; its state is kept.
         process_wide: also let `AzureEntraIDManager()` and `AsyncLlamaStackClientHolder()` be these
             instances while the application runs.
+        allow_insecure: True sends tokens over plain HTTP to a stack on another machine, for networks
+            that something else protects; None leaves it to the configuration.
 
     Raises:
         InvalidConfigurationError: at start-up, when the configuration cannot work.
@@ -94,10 +97,11 @@ def lifespan(
 
     @asynccontextmanager
     async def run(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        loaded = _configuration(config)
+        loaded = _configuration(config, allow_insecure)
         if loaded.llama_stack is None:
             raise InvalidConfigurationError(
-                "llama_stack: missing; name the stack's url, or set use_as_library_client"
+                "ogx (or llama_stack): missing; add the block with the stack's url, or with "
+                "use_as_library_client: true"
             )
         async with AsyncExitStack() as stack:
             if config is None:
@@ -203,9 +207,11 @@ def problem(error: LightspeedAzureError) -> HTTPException:
     return HTTPException(503, str(error), headers | {"Retry-After": str(retry_after)})
 
 
-def _configuration(config: Configuration | Mapping[str, Any] | str | Path | None) -> Configuration:
+def _configuration(
+    config: Configuration | Mapping[str, Any] | str | Path | None, allow_insecure: bool | None
+) -> Configuration:
     if isinstance(config, Configuration):
         return config
     if isinstance(config, Mapping):
-        return configuration_from_mapping(config)
-    return load_configuration(config)
+        return configuration_from_mapping(config, allow_insecure=allow_insecure)
+    return load_configuration(config, allow_insecure=allow_insecure)

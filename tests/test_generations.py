@@ -12,6 +12,7 @@ from aiohttp import web
 from fake_stack import serving
 
 from lightspeed_azure import InvalidConfigurationError, LlamaStackConfiguration
+from lightspeed_azure.check import of_library_mode
 from lightspeed_azure.clients import generations
 from lightspeed_azure.clients.generations import GENERATIONS, LLAMA_STACK, OGX, Generation, in_use
 from lightspeed_azure.demo.processes import free_port
@@ -136,13 +137,41 @@ async def test_the_question_follows_a_redirect_and_takes_no_longer_than_its_limi
 async def test_what_is_not_installed_is_a_clear_error(
     installed: Installed, family: str | None
 ) -> None:
-    """It names the package, and what to install."""
-    wanted = family or "llama-stack"
+    """It names the packages that would do, and what to install."""
+    wanted = [each for each in GENERATIONS if family in (None, each.family)]
+    installs = ", or ".join(f"pip install 'lightspeed-azure[{each.extra}]'" for each in wanted)
     config = LlamaStackConfiguration(url="https://stack", family=cast("Any", family))
-    with pytest.raises(InvalidConfigurationError, match=rf"Service mode.*\[{wanted}\]"):
+    with pytest.raises(InvalidConfigurationError) as caught:
         await in_use(config)
-    with pytest.raises(InvalidConfigurationError, match=rf"Library mode.*\[{wanted}\]"):
+    clients = " or ".join(each.client for each in wanted)
+    assert str(caught.value) == f"Service mode needs {clients}, which is not installed; {installs}"
+    with pytest.raises(InvalidConfigurationError) as caught:
         await in_use(library().model_copy(update={"family": family}))
+    stacks = " or ".join(each.stack for each in wanted)
+    assert str(caught.value) == (
+        f"Library mode needs {stacks}, which is not installed; {installs}, or set url and "
+        "use_as_library_client: false"
+    )
+
+
+@pytest.mark.parametrize("generation", GENERATIONS, ids=lambda each: each.family)
+async def test_check_asks_for_the_generation_in_use(
+    installed: Installed, generation: Generation
+) -> None:
+    """In library mode the doctor looks for the stack that is installed, whichever it is."""
+    installed.add(generation.stack)
+    finding = of_library_mode(library())
+    assert finding.found == (
+        f"{generation.title} of an unknown version inside the service, from run.yaml; "
+        "not started here"
+    )
+    other = next(each for each in GENERATIONS if each is not generation)
+    finding = of_library_mode(library().model_copy(update={"family": other.family}))
+    assert (finding.state, finding.found, finding.cure) == (
+        "ill",
+        f"Library mode needs {other.stack}, which is not installed",
+        f"pip install 'lightspeed-azure[{other.extra}]', or set url and use_as_library_client: false",
+    )
 
 
 def test_a_family_that_nobody_knows_is_a_clear_error() -> None:

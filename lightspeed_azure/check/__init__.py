@@ -4,7 +4,6 @@ Each part answers by itself, so that one which is down leaves the others' answer
 holds or shows a secret; the token goes only where a request of the service's would take it.
 """
 
-import asyncio
 import importlib.metadata
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -26,14 +25,15 @@ from lightspeed_azure.check.resolvers import of_resolvers
 from lightspeed_azure.check.stack import STACK, StackService
 from lightspeed_azure.check.token import of_token
 from lightspeed_azure.clients.generation import LLAMA_STACK
-from lightspeed_azure.clients.generations import in_use
+from lightspeed_azure.clients.generations import installed
 from lightspeed_azure.config import Configuration, LlamaStackConfiguration, load_configuration
+from lightspeed_azure.enrichment.synthesis import source_name
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.keys import configured
 from lightspeed_azure.keys.provider_credentials import ProviderCredentials
 from lightspeed_azure.tokens.manager import AzureEntraIDManager
 
-__all__ = ["Finding", "State", "as_data", "examine", "unreadable"]
+__all__ = ["Finding", "State", "as_data", "examine", "of_library_mode", "unreadable"]
 
 type Working = Callable[[str], AbstractContextManager[None]]
 """Shows that something is under way while the block runs."""
@@ -117,9 +117,9 @@ def _remote(
         with working("Asking the issuer of the callers' tokens"):
             yield from list(of_callers(config.proxy))
     if stack is None:
-        yield ill(STACK, "is not configured", "Add a llama_stack block with its url")
+        yield ill(STACK, "is not configured", "Add an ogx (or llama_stack) block with its url")
     elif stack.use_as_library_client:
-        yield from _installed(stack, asked=model is not None)
+        yield of_library_mode(stack, asked=model is not None)
     if model and stack and (manager.identities or credentials):
         with working(f"Asking {model}"):
             if service and not service.is_reachable:
@@ -138,24 +138,26 @@ def _family(stack: LlamaStackConfiguration | None, service: StackService | None)
     if service or stack is None:
         return ((service and service.family) or LLAMA_STACK).family
     try:
-        return asyncio.run(in_use(stack)).family
+        return installed(stack)[0].family
     except InvalidConfigurationError:
         return LLAMA_STACK.family  # the missing package is another finding
 
 
-def _installed(stack: LlamaStackConfiguration, *, asked: bool) -> Iterator[Finding]:
-    """Yield whether a stack can run inside this process; a question that follows says the rest."""
+def of_library_mode(stack: LlamaStackConfiguration, *, asked: bool = False) -> Finding:
+    """Return whether a stack can run inside this process; a question that follows says the rest."""
     try:
-        version = importlib.metadata.version("llama-stack")
+        generation = installed(stack)[0]
+    except InvalidConfigurationError as error:
+        what, _, cure = str(error).partition("; ")
+        return ill(STACK, what, cure)
+    try:
+        version = importlib.metadata.version(generation.stack.replace("_", "-"))
     except importlib.metadata.PackageNotFoundError:
-        cure = "pip install 'lightspeed-azure[llama-stack]', or use llama_stack.url"
-        yield ill(STACK, "library mode, but llama-stack is not installed", cure)
-        return
-    found = f"Llama Stack {version} inside the service, from {stack.library_client_config_path}"
+        version = "of an unknown version"
+    found = f"{generation.title} {version} inside the service, from {source_name(stack)}"
     if asked:
-        yield well(STACK, found)
-    else:
-        yield look(STACK, f"{found}; not started here", "Ask it with --inference MODEL")
+        return well(STACK, found)
+    return look(STACK, f"{found}; not started here", "Ask it with --inference MODEL")
 
 
 def unreadable(error: InvalidConfigurationError) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from lightspeed_azure.config import AzureEntraIdConfiguration, Configuration
 from lightspeed_azure.config.files_named import secret_file
 from lightspeed_azure.config.problems import meant
 from lightspeed_azure.enrichment import endpoints_in, enriched, identities_of, providers_in, read
+from lightspeed_azure.enrichment.synthesis import source_name, stack_configuration
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.secret_file import SecretFile, is_mounted_alone
 
@@ -81,9 +82,9 @@ def providers_known(
     Returns:
         provider_id → provider_type of all of them, and provider_id → base_url of Azure's.
     """
-    path = _run_yaml(config, given)
     try:
-        return (providers_in(path), endpoints_in(path)) if path else ({}, {})
+        found = _run_yaml(config, given)
+        return (providers_in(*found), endpoints_in(*found)) if found else ({}, {})
     except InvalidConfigurationError:
         return {}, {}  # of_run_yaml reports it
 
@@ -107,37 +108,42 @@ def of_provider_ids(config: Configuration, providers: Mapping[str, str]) -> Iter
             )
 
 
-def _run_yaml(config: Configuration, given: Path | None) -> Path | None:
+def _run_yaml(config: Configuration, given: Path | None) -> tuple[str, str] | None:
+    """Return the text of the stack's own configuration and its name, as far as it is here."""
     stack = config.llama_stack
-    path = given or (stack.library_client_config_path if stack else None)
-    needed = given is not None or bool(stack and stack.use_as_library_client)
+    if given is not None:
+        return read(given), str(given)
+    if stack is None:
+        return None
+    if stack.use_as_library_client:
+        return stack_configuration(stack)
+    path = stack.library_client_config_path
     there = path is not None and os.path.exists(path)  # noqa: PTH110 - never raises
-    return path if path and (needed or there) else None
+    return (read(path), str(path)) if path and there else None
 
 
 def of_run_yaml(config: Configuration, given: Path | None) -> Iterator[Finding]:
     """Yield what the enricher says of the stack's configuration."""
     stack = config.llama_stack
-    path = _run_yaml(config, given)
-    if path is None:
-        return
     azure = bool(config.azure_entra_id or not config.provider_credentials)
     identities = identities_of(list(config.azure_entra_id)) or ((None,) if azure else ())
-    library = bool(
-        stack and stack.use_as_library_client and path == stack.library_client_config_path
-    )
     try:
-        outcome = enriched(read(path), str(path), identities, expand_aliases=library)
+        found = _run_yaml(config, given)
+        if found is None:
+            return
+        text, name = found
+        library = bool(stack and stack.use_as_library_client and name == source_name(stack))
+        outcome = enriched(text, name, identities, expand_aliases=library)
     except InvalidConfigurationError as error:
         yield from (of_problem(RUN_YAML, problem) for problem in error.problems)
         return
     if outcome.changes and not library:
         for change in outcome.changes:
-            cure = f"lightspeed-azure enrich {path} -o enriched.yaml, and start the stack from that"
+            cure = f"lightspeed-azure enrich {name} -o enriched.yaml, and start the stack from that"
             yield look(RUN_YAML, f"not enriched: {change}", cure)
     else:
         how = "is enriched when the stack starts" if outcome.changes else "needs no enriching"
-        yield well(RUN_YAML, f"{path} {how}")
+        yield well(RUN_YAML, f"{name} {how}")
     for warning in outcome.warnings:
         # In library mode the stack starts here, so what it needs can be judged here.
         fatal = library and warning in outcome.fatal

@@ -67,11 +67,11 @@ def enrich(
     """Prepare a stack's run.yaml for Entra ID.
 
     Writes a copy in which `remote::azure` providers start without a key. INPUT is run.yaml or the
-    same as JSON; - is standard input; without it, run.yaml here. Sets model_validation: false on
-    these providers, lets ${env.AZURE_API_KEY} be unset, and says what else would
-    not work, with the line. Comments, order, quotes and anchors stay: only Azure's lines differ.
-    An alias or a merge key on an Azure provider is an error. Nothing changes when the
-    configuration has no azure_entra_id block.
+    same as JSON; - is standard input. Without INPUT: what the configuration describes in unified
+    mode, else run.yaml here. Sets model_validation: false on these providers, lets
+    ${env.AZURE_API_KEY} be unset, and says what else would not work, with the line. Comments, order,
+    quotes and anchors stay: only Azure's lines differ. An alias or a merge key on an Azure provider
+    is an error. Nothing changes when the configuration has no azure_entra_id block.
     """
     from lightspeed_azure import enrichment  # noqa: PLC0415 - not for --help
 
@@ -80,14 +80,20 @@ def enrich(
             "--env-file: no token is written into a file any more; remove the option: requests "
             "carry the token themselves, and the stack starts without AZURE_API_KEY"
         )
+    made = _made(config) if source is named is None else None
     source = _one_of(source, named)
-    target = _target(source, output, in_place=in_place)
+    if made is not None and in_place:
+        raise InvalidConfigurationError(
+            "--in-place: the configuration is in unified mode, so there is no file to write over; "
+            "give the result a name with -o"
+        )
+    target = output or STANDARD if made else _target(source, output, in_place=in_place)
     identities = _identities(config)
-    text = _read(source)
-    with working(f"Enriching {source}"):
+    text, name = made or (_read(source), "standard input" if source == STANDARD else source)
+    with working(f"Enriching {name}"):
         outcome = enrichment.enriched(
             text,
-            "standard input" if source == STANDARD else source,
+            name,
             identities,
             repair=not no_repair,
             drop_api_key=drop_api_key,
@@ -99,6 +105,18 @@ def enrich(
     elif not in_place or outcome.after != outcome.before:
         enrichment.write_atomically(Path(target), outcome.after)
     _tell(outcome)
+
+
+def _made(config: Path | None) -> tuple[str, str] | None:
+    """Return the stack's configuration as unified mode describes it, and its name in messages."""
+    path = config_path(config)
+    if not path.exists():
+        return None
+    from lightspeed_azure.config.unified import unified_in  # noqa: PLC0415 - not for --help
+    from lightspeed_azure.enrichment.synthesis import made  # noqa: PLC0415
+
+    unified = unified_in(path)
+    return made(unified) if unified else None
 
 
 def _one_of(source: str | None, named: str | None) -> str:

@@ -44,20 +44,24 @@ async def in_use(config: LlamaStackConfiguration) -> Generation:
     Raises:
         InvalidConfigurationError: it is not installed.
     """
+    usable = installed(config)
+    if len(usable) == 1 or config.use_as_library_client or config.url is None:
+        return usable[0]
+    return await _of_server(config.url, config.ca_bundle) or usable[0]
+
+
+def installed(config: LlamaStackConfiguration) -> list[Generation]:
+    """Return the generations that a configuration may mean and that are installed, newest first.
+
+    Raises:
+        InvalidConfigurationError: there is none.
+    """
     library = config.use_as_library_client
-    installed = [
-        each for each in GENERATIONS if _is_installed(each.stack if library else each.client)
-    ]
-    if config.family is not None:
-        wanted = next(each for each in GENERATIONS if each.family == config.family)
-        if wanted not in installed:
-            raise InvalidConfigurationError(_missing(wanted, library=library))
-        return wanted
-    if not installed:
-        raise InvalidConfigurationError(_missing(LLAMA_STACK, library=library))
-    if len(installed) == 1 or library or config.url is None:
-        return installed[0]
-    return await _of_server(config.url, config.ca_bundle) or installed[0]
+    wanted = [each for each in GENERATIONS if config.family in (None, each.family)]
+    found = [each for each in wanted if _is_installed(each.stack if library else each.client)]
+    if not found:
+        raise InvalidConfigurationError(_missing(wanted, library=library))
+    return found
 
 
 def prepare(generation: Generation) -> None:
@@ -74,7 +78,9 @@ def connect(generation: Generation, config: LlamaStackConfiguration, make_calls:
         InvalidConfigurationError: the configuration names no URL.
     """
     if not config.url:
-        raise InvalidConfigurationError("llama_stack.url: is missing; write https://host:port")
+        raise InvalidConfigurationError(
+            "url: is missing; write https://host:port into the ogx or llama_stack block"
+        )
     clients = importlib.import_module(generation.clients)
     return clients.connect(generation, config, config.url, make_calls)
 
@@ -100,7 +106,7 @@ async def _of_server(url: str, ca_bundle: Path | None) -> Generation | None:
         except (httpx.HTTPError, TimeoutError, ValueError, LookupError, TypeError) as error:
             _logger.warning(
                 "The stack at %s did not say its version (%s); it is taken for %s, unless "
-                "llama_stack.family says otherwise",
+                "family in the ogx or llama_stack block says otherwise",
                 httpx.URL(url).host,
                 type(error).__name__,
                 GENERATIONS[0].family,
@@ -136,7 +142,8 @@ def check_family(family: str, answer: Any) -> None:
         raise InvalidConfigurationError(
             f"The server is {found.family} {answer['version']}, and would not read what the client of "
             f"{family} sends; pip install 'lightspeed-azure[{found.extra}]'"
-            f", or set llama_stack.family: {found.family} where {found.client} is installed"
+            f", or set family: {found.family} in the ogx or llama_stack block where {found.client} "
+            "is installed"
         )
 
 
@@ -145,10 +152,12 @@ def _is_installed(package: str) -> bool:
     return spec is not None and spec.origin is not None  # and not just a folder of that name
 
 
-def _missing(generation: Generation, *, library: bool) -> str:
-    package = generation.stack if library else generation.client
-    other = ", or use llama_stack.url" if library else ""
+def _missing(wanted: list[Generation], *, library: bool) -> str:
+    packages = " or ".join(each.stack if library else each.client for each in wanted)
+    cures = [f"pip install 'lightspeed-azure[{each.extra}]'" for each in wanted]
+    if library:
+        cures.append("set url and use_as_library_client: false")
     return (
-        f"{'Library' if library else 'Service'} mode needs {package}, which is not installed; "
-        f"pip install 'lightspeed-azure[{generation.extra}]'{other}"
+        f"{'Library' if library else 'Service'} mode needs {packages}, which is not installed; "
+        f"{', or '.join(cures)}"
     )

@@ -99,7 +99,7 @@ class AsyncLlamaStackClientHolder(metaclass=ProcessWide):
         """Whether there is a client to hand out."""
         return self._client is not None
 
-    async def load(self, llama_stack_config: object) -> None:
+    async def load(self, llama_stack_config: object, *, allow_insecure: bool | None = None) -> None:
         """Make the client; in library mode this starts the stack.
 
         When it fails, the client before stays held; without one, the next `ensure_loaded()` tries
@@ -109,12 +109,16 @@ class AsyncLlamaStackClientHolder(metaclass=ProcessWide):
         Args:
             llama_stack_config: a `LlamaStackConfiguration`, a mapping, or any object with its
                 attributes (lightspeed-stack's own model among them).
+            allow_insecure: True sends tokens over plain HTTP to a stack on another machine, for
+                networks that something else protects; None leaves it to the configuration.
 
         Raises:
             InvalidConfigurationError: the configuration cannot work.
             StackUnavailableError: the stack inside the process did not start.
         """
-        config = LlamaStackConfiguration.from_object(llama_stack_config)
+        config = LlamaStackConfiguration.from_object(
+            llama_stack_config, allow_insecure=allow_insecure
+        )
         async with self._loading:
             await self._load(config)
 

@@ -83,6 +83,8 @@ class PinnedTransport(httpx.AsyncBaseTransport):
             extensions=extensions,
         )
         sent.headers.update(carried)
+        if isinstance(sent.stream, httpx.ByteStream):
+            sent.read()  # a transport below may look at the content
         return await self._inner.handle_async_request(sent)
 
     async def aclose(self) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from lightspeed_azure.config import LlamaStackConfiguration
-from lightspeed_azure.enrichment import generate_configuration
+from lightspeed_azure.enrichment import enriched, identities_of, tell, write_atomically
+from lightspeed_azure.enrichment.synthesis import stack_configuration
 from lightspeed_azure.errors import (
     InvalidConfigurationError,
     LightspeedAzureError,
@@ -43,21 +44,25 @@ async def start_enriched(
         InvalidConfigurationError: the file is not named, or cannot be read.
         StackUnavailableError: the stack did not start, or not in time.
     """
-    source = config.library_client_config_path
-    if source is None:
+    path = config.library_client_config_path
+    if path is not None and not shown_path(path):
         raise InvalidConfigurationError(
-            "llama_stack.library_client_config_path: is missing; name the stack's run.yaml"
+            "library_client_config_path: there is no such file; name the stack's run.yaml"
         )
-    if not shown_path(source):
+    found = stack_configuration(config)
+    if found is None:
         raise InvalidConfigurationError(
-            "llama_stack.library_client_config_path: there is no such file; name the stack's run.yaml"
+            "library_client_config_path: is missing; name the stack's run.yaml"
         )
+    text, name = found
     with tempfile.TemporaryDirectory(prefix="lightspeed-azure-") as folder:
-        enriched = Path(folder) / "run.yaml"
-        generate_configuration(source, enriched, azure_entra_id, expand_aliases=True)
+        run_yaml = Path(folder) / "run.yaml"
+        outcome = enriched(text, name, identities_of(azure_entra_id), expand_aliases=True)
+        write_atomically(run_yaml, outcome.after)
+        tell(outcome)
         try:
             async with asyncio.timeout(limit):
-                return await start(enriched)
+                return await start(run_yaml)
         except LightspeedAzureError:
             raise
         except TimeoutError:
@@ -67,7 +72,7 @@ async def start_enriched(
             ) from None
         except Exception as error:  # noqa: BLE001 - whatever keeps a stack from starting
             raise StackUnavailableError(
-                f"Llama Stack did not start from {source}: {_reason(error, by_hand)}"
+                f"Llama Stack did not start from {name}: {_reason(error, by_hand)}"
             ) from None
 
 

@@ -16,6 +16,7 @@ from lightspeed_azure.config.problems import LocatedConfigurationError
 from lightspeed_azure.config.provider_credentials import ProviderCredential
 from lightspeed_azure.config.proxy import ProxyConfiguration
 from lightspeed_azure.config.reader import Reader
+from lightspeed_azure.config.unified import CONFIG_VARIABLE
 from lightspeed_azure.config.unshown import unshown
 from lightspeed_azure.config.yaml_file import YamlFile, YamlFileError, plain
 from lightspeed_azure.errors import InvalidConfigurationError
@@ -38,7 +39,8 @@ class Configuration:
 
     Attributes:
         azure_entra_id: the identities; none when Entra ID is not configured.
-        llama_stack: where Llama Stack is, or None when the file does not say.
+        llama_stack: where the stack is (the `ogx` block, or else `llama_stack`), or None when the
+            file does not say.
         credential_resolvers: who answers for keys, as written.
         provider_credentials: what fills the fields of other providers.
         proxy: how the reverse proxy serves, or None when the file does not say.
@@ -52,7 +54,10 @@ class Configuration:
 
 
 def load_configuration(
-    path: str | Path | None = None, *, environ: Mapping[str, str] | None = None
+    path: str | Path | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    allow_insecure: bool | None = None,
 ) -> Configuration:
     """Read the operator's file; may wait for the disk.
 
@@ -60,14 +65,20 @@ def load_configuration(
         path: the file; when None, the one that LIGHTSPEED_STACK_CONFIG_PATH names, else
             `lightspeed-stack.yaml` in the working directory.
         environ: the environment to ask; the process's when None.
+        allow_insecure: replaces the key of that name in the stack's block; None leaves it.
 
     Raises:
         InvalidConfigurationError: with every problem, each as `file:line: key: what; cure`.
     """
-    reader = Reader(os.environ if environ is None else environ, written=True)
-    named = (os.environ if environ is None else environ).get("LIGHTSPEED_STACK_CONFIG_PATH")
-    del environ  # a traceback with local variables would show all of it
+    named = (os.environ if environ is None else environ).get(CONFIG_VARIABLE)
     file = Path(path or named or "lightspeed-stack.yaml")
+    reader = Reader(
+        os.environ if environ is None else environ,
+        written=True,
+        folder=file.absolute().parent,
+        allow_insecure=allow_insecure,
+    )
+    del environ  # a traceback with local variables would show all of it
     failure: InvalidConfigurationError
     try:
         yaml = YamlFile(file)
@@ -88,6 +99,7 @@ def configuration_from_mapping(
     *,
     environ: Mapping[str, str] | None = None,
     where: str = "configuration",
+    allow_insecure: bool | None = None,
 ) -> Configuration:
     """Read a configuration that somebody has parsed already; the files it names are not looked at.
 
@@ -95,12 +107,13 @@ def configuration_from_mapping(
         data: the whole of `lightspeed-stack.yaml` as a mapping.
         environ: the environment to ask; the process's when None.
         where: what to call it in messages.
+        allow_insecure: replaces the key of that name in the stack's block; None leaves it.
 
     Raises:
         InvalidConfigurationError: with every problem, each as `where: key: what; cure`.
     """
     data = unshown(data)
-    reader = Reader(os.environ if environ is None else environ)
+    reader = Reader(os.environ if environ is None else environ, allow_insecure=allow_insecure)
     del environ
     try:
         return Configuration(*reader.read(data))

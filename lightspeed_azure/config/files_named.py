@@ -71,6 +71,7 @@ def check_files(block: Block) -> Iterator[Problem]:
     plain = directories = ["token_path"]
     if getattr(block, "use_as_library_client", False):
         plain = [*plain, "library_client_config_path"]
+        yield from _of_unified(block)
     for name in plain:
         path = getattr(block, name, None)
         is_folder = name in directories and path and os.path.isdir(path)  # noqa: PTH112 - never raises
@@ -81,6 +82,13 @@ def check_files(block: Block) -> Iterator[Problem]:
     if isinstance(options, Block):  # of a resolver
         for problem in check_files(options):
             yield Problem(("options", *problem.key), problem.text)
+
+
+def _of_unified(block: Block) -> Iterator[Problem]:
+    unified = getattr(block, "config", None)
+    fault = _fault(unified.profile, b"") if unified and unified.profile else ""
+    if fault:
+        yield Problem(("config", "profile"), fault)
 
 
 def key_file(credential: ProviderCredential) -> SecretFile | None:

@@ -1,6 +1,7 @@
 """From a parsed file to our blocks, with every problem on the way."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from lightspeed_azure.config.block import Block, typed_keys
@@ -25,8 +26,16 @@ from lightspeed_azure.config.problems import (
 from lightspeed_azure.config.provider_credentials import ProviderCredential, check_against
 from lightspeed_azure.config.proxy import ProxyConfiguration
 from lightspeed_azure.config.substitution import substituted
+from lightspeed_azure.config.unified import provider_problems, stack_block, with_unified
 
-_BLOCKS = ("azure_entra_id", "llama_stack", "credential_resolvers", "provider_credentials", "proxy")
+_BLOCKS = (
+    "azure_entra_id",
+    "ogx",
+    "llama_stack",
+    "credential_resolvers",
+    "provider_credentials",
+    "proxy",
+)
 
 _TYPED = typed_keys(
     AzureEntraIdConfiguration,
@@ -47,11 +56,23 @@ class Reader:
         written: whether an operator wrote this in a file here, so that the files it names are
             looked at, and a key without a value is a slip; a program that dumps a model writes
             None for what was not given.
+        folder: the directory of the file, to which `config.profile` is relative.
+        allow_insecure: whether the stack may be reached over plain HTTP on another machine,
+            whatever the file says; None leaves it to the file and the environment.
     """
 
-    def __init__(self, environ: Mapping[str, str], *, written: bool = False) -> None:
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        *,
+        written: bool = False,
+        folder: Path | None = None,
+        allow_insecure: bool | None = None,
+    ) -> None:
         self._environ = environ
         self._written = written
+        self._folder = folder
+        self._allow_insecure = allow_insecure
         self._problems: list[Problem] = []
 
     def read(
@@ -79,9 +100,7 @@ class Reader:
             if name not in _BLOCKS and closest(name, _BLOCKS, cutoff=0.85)
         ]
         identities = tuple(self._identities(data))
-        stack = None
-        if data.get("llama_stack") is not None:
-            stack = self._block(LlamaStackConfiguration, data["llama_stack"], ("llama_stack",))
+        stack = self._stack(data)
         resolvers = tuple(self._resolvers(data))
         entries = data.get("provider_credentials")
         credentials = tuple(self._credentials(entries, identities, resolvers))
@@ -91,6 +110,25 @@ class Reader:
         if self._problems:
             raise LocatedConfigurationError(self._problems)
         return identities, stack, resolvers, credentials, proxy
+
+    def _stack(self, data: Mapping[Any, Any]) -> LlamaStackConfiguration | None:
+        """Return the block that says where the stack is, with its part of unified mode."""
+        name, item = stack_block(data)
+        if item is None:
+            return None
+        if isinstance(item, Mapping):
+            inference = data.get("inference")
+            providers = inference.get("providers") if isinstance(inference, Mapping) else None
+            found = list(provider_problems(providers)) if providers else []
+            if found:
+                within = ("inference", "providers")
+                self._problems += [Problem((*within, *each.key), each.text) for each in found]
+                data = {}
+                item = {**item, "config": item.get("config") or {}}
+            item = with_unified(item, data, self._folder, self._environ)
+            if self._allow_insecure is not None:
+                item = {**item, "allow_insecure": self._allow_insecure}
+        return self._block(LlamaStackConfiguration, item, (name,))
 
     def _resolvers(self, data: Mapping[Any, Any]) -> Iterator[CredentialResolverConfiguration]:
         """Yield the resolvers in the order in which they are written."""
@@ -238,7 +276,8 @@ class Reader:
             ]
         block: B | None = None
         try:
-            more = {"environ": self._environ} if kind is AzureEntraIdConfiguration else {}
+            asks = (AzureEntraIdConfiguration, LlamaStackConfiguration)
+            more = {"environ": self._environ} if kind in asks else {}
             block = kind(**{str(name): value for name, value in values.items()}, **more)
             if self._written:
                 found += [each for each in check_files(block) if each.key not in unset]

@@ -11,6 +11,9 @@ from lightspeed_azure.enrichment.references import malformed_reference
 _SECRET = re.compile(r"(key|password|secret|token|value)$")
 """The names of keys that hold a secret."""
 
+_OF_THE_STACK = frozenset(["native_override", "inference_providers"])
+"""Keys that become part of the stack's own file: the stack replaces the references in them."""
+
 
 def substituted(
     item: Mapping[Any, Any],
@@ -30,6 +33,9 @@ def substituted(
     values: dict[Any, Any] = {}
     broken: list[Problem] = []
     for name, value in item.items():
+        if name in _OF_THE_STACK:
+            values[name] = value
+            continue
         if isinstance(value, Mapping):
             values[name], more = substituted(value, environ, typed, (*within, name))
             broken += more

@@ -41,6 +41,7 @@ __all__ = [
     "identities_of",
     "providers_in",
     "read",
+    "tell",
     "write_atomically",
 ]
 
@@ -98,7 +99,9 @@ def generate_configuration(
     Args:
         input_file: the stack's run.yaml, or the same as JSON.
         output_file: where the enriched one goes.
-        config: the `azure_entra_id` block as model or mapping, a list of these, or None.
+        config: the `azure_entra_id` block as model or mapping, a list of these, or None; or a whole
+            configuration as model or mapping, whose `azure_entra_id` counts. Without that block the
+            output is the input.
         repair: False leaves all but `model_validation` as it is.
         drop_api_key: remove the `api_key` of Azure providers.
         expand_aliases: write the content as one line of YAML without aliases and comments. Without
@@ -117,6 +120,11 @@ def generate_configuration(
         expand_aliases=expand_aliases,
     )
     write_atomically(Path(output_file), outcome.after)
+    tell(outcome)
+
+
+def tell(outcome: Enriched) -> None:
+    """Log each change, and each thing that the operator should look at."""
     for change in outcome.changes:
         _logger.info("Enriched %s", change)
     for warning in outcome.warnings:

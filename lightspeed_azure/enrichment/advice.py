@@ -228,7 +228,8 @@ def _of_models(tree: Mapping[str, Any], azure: Sequence[AzureProvider]) -> Itera
             yield Note(
                 provider.path,
                 "no model of this provider is registered, and without a key the stack cannot list "
-                "Azure's; add the deployments to registered_resources.models",
+                "Azure's; add the deployments to registered_resources.models, or, where "
+                "inference.providers describes it, to its allowed_models",
             )
 
 

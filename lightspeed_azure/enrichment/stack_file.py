@@ -3,7 +3,7 @@
 import errno
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,22 @@ from lightspeed_azure.enrichment.providers import (
 )
 from lightspeed_azure.enrichment.rewriting import rewritten, written
 from lightspeed_azure.errors import InvalidConfigurationError
+
+_WHOLE = frozenset(
+    [
+        "azure_entra_id",
+        "credential_resolvers",
+        "inference",
+        "llama_stack",
+        "name",
+        "ogx",
+        "provider_credentials",
+        "proxy",
+        "service",
+        "user_data_collection",
+    ]
+)
+"""Keys of a whole configuration; no `azure_entra_id` block has one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,23 +113,31 @@ def enriched(
     )
 
 
-def endpoints_in(path: Path) -> dict[str, str | None]:
+def endpoints_in(text: str, name: str) -> dict[str, str | None]:
     """Return provider_id → base_url of the Azure providers of run.yaml, as far as known here.
 
+    Args:
+        text: run.yaml, or the same as JSON.
+        name: what to call it in messages.
+
     Raises:
-        InvalidConfigurationError: the file cannot be read.
+        InvalidConfigurationError: it cannot be read.
     """
-    document = Document(read(path), str(path))
+    document = Document(text, name)
     return {provider.name: provider.endpoint for provider in azure_providers(document.value)}
 
 
-def providers_in(path: Path) -> dict[str, str]:
+def providers_in(text: str, name: str) -> dict[str, str]:
     """Return provider_id → provider_type of every provider of run.yaml, as far as known here.
 
+    Args:
+        text: run.yaml, or the same as JSON.
+        name: what to call it in messages.
+
     Raises:
-        InvalidConfigurationError: the file cannot be read.
+        InvalidConfigurationError: it cannot be read.
     """
-    document = Document(read(path), str(path))
+    document = Document(text, name)
     return {
         resolved(with_environment(entry.get("provider_id"))): resolved(
             with_environment(entry.get("provider_type"))
@@ -126,13 +150,21 @@ def identities_of(config: Any) -> tuple[str | None, ...]:
     """Return the `provider_id` of each identity that `azure_entra_id` describes.
 
     Args:
-        config: the block as model or mapping, a list of these, or None.
+        config: the block as model or mapping, a list of these, or None; or a whole configuration as
+            model or mapping, whose `azure_entra_id` counts.
     """
+    if isinstance(config, Mapping):
+        if not _WHOLE.isdisjoint(config):
+            config = config.get("azure_entra_id")
+    elif hasattr(config, "azure_entra_id"):
+        config = config.azure_entra_id
     if config is None:
         return ()
     blocks = config if isinstance(config, list | tuple) else [config]
     return tuple(
-        block.get("provider_id") if isinstance(block, dict) else getattr(block, "provider_id", None)
+        block.get("provider_id")
+        if isinstance(block, Mapping)
+        else getattr(block, "provider_id", None)
         for block in blocks
     )
 

@@ -56,8 +56,8 @@ class Proxy:
     ) -> None:
         if not stack.url:
             raise InvalidConfigurationError(
-                "llama_stack.url: is missing; the proxy stands in front of a server: "
-                "write https://host:port"
+                "url: is missing; the proxy stands in front of a server: "
+                "write https://host:port into the ogx or llama_stack block"
             )
         self.config = config
         self._manager = manager
@@ -199,8 +199,8 @@ async def serve(
     """
     if configuration.llama_stack is None:
         raise InvalidConfigurationError(
-            "llama_stack: is missing; the proxy stands in front of a server: "
-            "write url: https://host:port into it"
+            "ogx (or llama_stack): is missing; the proxy stands in front of a server: "
+            "add the block with url: https://host:port"
         )
     identities = configuration.azure_entra_id
     manager = AzureEntraIDManager.isolated(list(identities) or None)

@@ -185,6 +185,8 @@ class TokenCarrier(httpx.AsyncBaseTransport):
             stream=request.stream,
             extensions=request.extensions,
         )
+        if in_memory(sent) is not None:
+            sent.read()  # a transport below may look at the content
         strip(sent.headers)
         value = await call.header()
         if value is not None:

@@ -32,7 +32,7 @@ def stack_configuration(stack: Stack, **given: Any) -> LlamaStackConfiguration:
             config = config.model_copy(update=given)
     if config.use_as_library_client or not config.url:
         raise InvalidConfigurationError(
-            "llama_stack.url: is missing; an HTTP client needs a server, so set "
+            "url: is missing; an HTTP client needs a server, so set "
             "use_as_library_client: false and url: https://host:port"
         )
     url = config.url.rstrip("/").removesuffix("/v1")

@@ -125,7 +125,7 @@ class LlamaStackClientHolder(metaclass=ProcessWide):
         """Whether there is a client to hand out."""
         return self._client is not None
 
-    def load(self, llama_stack_config: object) -> None:
+    def load(self, llama_stack_config: object, *, allow_insecure: bool | None = None) -> None:
         """Make the client; in library mode this starts the stack, and waits for it.
 
         When it fails, the client before stays held; without one, the next `ensure_loaded()` tries
@@ -134,12 +134,16 @@ class LlamaStackClientHolder(metaclass=ProcessWide):
         Args:
             llama_stack_config: a `LlamaStackConfiguration`, a mapping, or any object with its
                 attributes.
+            allow_insecure: True sends tokens over plain HTTP to a stack on another machine, for
+                networks that something else protects; None leaves it to the configuration.
 
         Raises:
             InvalidConfigurationError: the configuration cannot work.
             StackUnavailableError: the stack inside the process did not start.
         """
-        config = LlamaStackConfiguration.from_object(llama_stack_config)
+        config = LlamaStackConfiguration.from_object(
+            llama_stack_config, allow_insecure=allow_insecure
+        )
 
         async def load(held: Held) -> tuple[Held, Any]:
             await held.holder.load(config)

@@ -47,11 +47,28 @@ class AppConfig:
         """What callers may do."""
         return self.configuration.authorization or AuthorizationConfiguration()
 
+    @property
+    def reranker(self) -> Any:
+        """How what was found is sorted."""
+        return self.configuration.rag.retrieval.inline.reranker
+
+    @property
+    def okp(self) -> Any:
+        """Where documents are looked up."""
+        return self.configuration.rag.okp
+
+    @property
+    def inline_solr_enabled(self) -> bool:
+        """Whether questions are looked up first."""
+        return False
+
     def __getattr__(self, name: str) -> Any:
         """Return a block of it."""
         if name.startswith("__"):
             raise AttributeError(name)
-        return getattr(self.configuration, name)
+        if name.endswith("_mapping"):  # of stores: there is none
+            return {}
+        return getattr(self.configuration, name.removesuffix("_configuration"))
 
 
 configuration = AppConfig()
