@@ -104,7 +104,7 @@ def test_a_run_yaml_that_is_not_enriched(configuration: Path) -> None:
     )
     _, findings = check(configuration)
     texts = " ".join(finding["found"] for finding in findings["run.yaml"])
-    assert f"{file}:11: providers.inference[0].config.api_key: is a static key" in texts
+    assert f"{file}:12: providers.inference[0].config.api_key: is a static key" in texts
     assert "sk-1" not in texts
     assert any("lightspeed-azure enrich" in finding["cure"] for finding in findings["run.yaml"])
     file.write_text("providers: x\n")

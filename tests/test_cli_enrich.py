@@ -181,7 +181,7 @@ def test_the_example_needs_nothing_but_the_switch(monkeypatch: pytest.MonkeyPatc
     result = enrich(str(EXAMPLE / "run.yaml"))
     assert [line for line in result.stderr.splitlines() if line.startswith("!")] == [
         (
-            f"! {EXAMPLE / 'run.yaml'}:11: providers.inference[0].config.base_url: keeps the stack from "
+            f"! {EXAMPLE / 'run.yaml'}:12: providers.inference[0].config.base_url: keeps the stack from "
             "starting where AZURE_API_BASE has no value; set it to "
             "https://<resource>.openai.azure.com/openai/v1"
         )
