@@ -10,13 +10,17 @@ from lightspeed_azure.concurrency.clock import SYSTEM_CLOCK, Clock
 from lightspeed_azure.config.inbound import InboundConfiguration
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.proxy.inbound import Headers, InboundStatus
-from lightspeed_azure.proxy.inbound.claims import ClaimRules, Validity
-from lightspeed_azure.proxy.inbound.compact import unverified
 from lightspeed_azure.proxy.inbound.fetching import Fetcher, FetchError
+from lightspeed_azure.proxy.inbound.jwt import (
+    ClaimRules,
+    Validity,
+    VerificationKey,
+    unverified,
+    verification_keys,
+)
 from lightspeed_azure.proxy.inbound.key_source import Fetch, KeySource
 from lightspeed_azure.proxy.inbound.presented import bearer
 from lightspeed_azure.proxy.inbound.rejected import Reason, Rejected, frameless
-from lightspeed_azure.proxy.inbound.signatures import VerificationKey, verification_keys
 
 _MOST_VERIFIED = 4096
 """Tokens whose good signature is remembered: about one a caller."""
@@ -137,12 +141,12 @@ class BearerJwt:
         alg = self._rules.algorithm(jwt.header)
         kid = jwt.header.get("kid")
         if not isinstance(kid, str | None):
-            raise Rejected(Reason.MALFORMED, "The name of the key is no text")
-        # What is wrong in itself causes no fetch of keys.
-        source = self._sources[self._rules.issuer(jwt.claims)]
-        validity = self._rules.validity(jwt.claims, self._clock.wall())
+            raise Rejected(Reason.MALFORMED, "The name of the key must be text")
+        # A token that no key could make acceptable causes no fetch of keys.
+        validity = self._rules.validity(jwt.claims)
+        source = self._sources[jwt.claims["iss"]]
         for key in await source.candidates(kid, alg):
-            if key.verifies(alg, jwt.signed, jwt.signature):
+            if key.verifies(token, alg):
                 self._rules.permissions(jwt.claims)
                 return _Verified(source, key, validity)
         raise Rejected(Reason.SIGNATURE, "The signature is not good")

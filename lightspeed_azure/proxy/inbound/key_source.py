@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from lightspeed_azure.concurrency.clock import Clock
 from lightspeed_azure.proxy.inbound.fetching import FetchError
+from lightspeed_azure.proxy.inbound.jwt import VerificationKey
 from lightspeed_azure.proxy.inbound.rejected import Reason, Rejected
-from lightspeed_azure.proxy.inbound.signatures import VerificationKey
 
 _logger = logging.getLogger("lightspeed_azure.inbound")
 
@@ -119,7 +119,9 @@ class KeySource:
         return KeySourceStatus(len(self._keys), self._reloads, self._failures, self._fault)
 
     def _find(self, kid: str | None, alg: str) -> list[VerificationKey]:
-        found = [key for key in self._keys if key.fits(alg) and (kid is None or key.kid == kid)]
+        found = [
+            key for key in self._keys if alg in key.algorithms and (kid is None or key.kid == kid)
+        ]
         # A token without a name for its key is judged where there is but one (RFC 7515, 4.1.4).
         return found if kid is not None or len(found) == 1 else []
 
