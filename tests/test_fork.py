@@ -114,7 +114,6 @@ def test_every_lock_is_free_in_a_child() -> None:
     }
     assert {each for each in found if not each.startswith(("emulators/", "demo/"))} == {
         "clients/holder.py",  # replaced
-        "clients/stack_catalog.py",  # dropped with the client
         "concurrency/fork.py",
         "keys/flight.py",  # dropped
         "keys/runner.py",  # replaced

@@ -11,6 +11,7 @@ from lightspeed_azure.config.inbound import InboundConfiguration
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.proxy.inbound import Headers, InboundStatus
 from lightspeed_azure.proxy.inbound.fetching import Fetcher, FetchError
+from lightspeed_azure.proxy.inbound.jwks import Fetch, KeySource
 from lightspeed_azure.proxy.inbound.jwt import (
     ClaimRules,
     Validity,
@@ -18,7 +19,6 @@ from lightspeed_azure.proxy.inbound.jwt import (
     unverified,
     verification_keys,
 )
-from lightspeed_azure.proxy.inbound.key_source import Fetch, KeySource
 from lightspeed_azure.proxy.inbound.presented import bearer
 from lightspeed_azure.proxy.inbound.rejected import Reason, Rejected, frameless
 
