@@ -8,8 +8,7 @@ import re
 
 from lightspeed_azure.concurrency.clock import SYSTEM_CLOCK, Clock
 from lightspeed_azure.concurrency.last_good import LastGood
-from lightspeed_azure.config.inbound import InboundConfiguration
-from lightspeed_azure.errors import InvalidConfigurationError
+from lightspeed_azure.config.inbound import ApiKeysInbound
 from lightspeed_azure.proxy.inbound import Headers, InboundStatus
 from lightspeed_azure.proxy.inbound.presented import api_key
 from lightspeed_azure.proxy.inbound.rejected import Reason, Rejected, frameless
@@ -47,9 +46,7 @@ class ApiKeys:
         clock: gives the time.
     """
 
-    def __init__(self, config: InboundConfiguration, *, clock: Clock = SYSTEM_CLOCK) -> None:
-        if config.api_keys_file is None:
-            raise InvalidConfigurationError("proxy.inbound.api_keys_file: is missing")
+    def __init__(self, config: ApiKeysInbound, *, clock: Clock = SYSTEM_CLOCK) -> None:
         self._file = SecretFile(
             config.api_keys_file,
             default_name=API_KEYS_NAME,

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from lightspeed_azure.concurrency.clock import SYSTEM_CLOCK, Clock
-from lightspeed_azure.config.inbound import InboundConfiguration
+from lightspeed_azure.config.inbound import JwtInbound
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.proxy.inbound import Headers, InboundStatus
 from lightspeed_azure.proxy.inbound.fetching import Fetcher, FetchError
@@ -51,7 +51,7 @@ class BearerJwt:
 
     def __init__(
         self,
-        config: InboundConfiguration,
+        config: JwtInbound,
         *,
         clock: Clock = SYSTEM_CLOCK,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,

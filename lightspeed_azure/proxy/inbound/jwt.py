@@ -28,7 +28,7 @@ from joserfc.jwk import Key, import_key
 from joserfc.jws import JWSRegistry
 
 from lightspeed_azure.concurrency.clock import SYSTEM_CLOCK, Clock
-from lightspeed_azure.config.inbound import ALGORITHMS, InboundConfiguration
+from lightspeed_azure.config.inbound import ALGORITHMS, JwtInbound
 from lightspeed_azure.proxy.inbound.presented import LONGEST
 from lightspeed_azure.proxy.inbound.rejected import Reason, Rejected
 
@@ -149,7 +149,7 @@ class ClaimRules:
         clock: gives the time.
     """
 
-    def __init__(self, config: InboundConfiguration, *, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(self, config: JwtInbound, *, clock: Clock = SYSTEM_CLOCK) -> None:
         self._clock = clock
         self._next_log: dict[str, float] = {}
         self._config = config
