@@ -13,7 +13,11 @@ type Kind = Literal[
 _BY_CLASS: tuple[tuple[Kind, type[BaseException], frozenset[str]], ...] = (
     ("certificate", ssl.SSLCertVerificationError, frozenset({"ClientConnectorCertificateError"})),
     ("tls", ssl.SSLError, frozenset({"SSLError", "ClientConnectorSSLError"})),
-    ("proxy", ConnectionError, frozenset({"ProxyError", "ClientProxyConnectionError"})),
+    (
+        "proxy",
+        ConnectionError,
+        frozenset({"ProxyError", "ClientProxyConnectionError", "ClientHttpProxyError"}),
+    ),
     ("name", socket.gaierror, frozenset({"NameResolutionError", "ClientConnectorDNSError"})),
     ("refused", ConnectionRefusedError, frozenset()),
     ("timeout", TimeoutError, frozenset({"Timeout", "TimeoutException", "ReadTimeoutError"})),

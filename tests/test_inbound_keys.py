@@ -319,11 +319,11 @@ async def test_a_private_authority_needs_its_certificate(tmp_path: Path) -> None
             assert await reason(inbound, bearing(sign(claims()))) is None
         async with started(jwt_config(issuer)) as inbound:
             assert await reason(inbound, bearing(sign(claims()))) == "keys_unavailable"
-            assert "set ca_bundle" in inbound.status().last_error
+            assert "Set proxy.inbound.ca_bundle" in inbound.status().last_error
         asked = len(issuer.asked)
         bundle.write_bytes(CertificateAuthority().pem())
         async with started(jwt_config(issuer, ca_bundle=bundle)) as inbound:
-            assert "set ca_bundle" in inbound.status().last_error
+            assert "Set proxy.inbound.ca_bundle" in inbound.status().last_error
         assert len(issuer.asked) == asked, "nothing was asked of whom nobody vouches for"
 
 
@@ -388,7 +388,7 @@ async def test_keys_that_only_some_may_read(issuer: Issuer, status: int, discove
     ("found", "said"),
     [
         ({"jwks_uri": "http://keys.example.test/jwks"}, "allow_insecure"),
-        ({"jwks_uri": "file:///etc/passwd"}, "is no URL of http or https"),
+        ({"jwks_uri": "file:///etc/passwd"}, "is not a URL of http or https"),
         ({"jwks_uri": None}, "names no jwks_uri"),
     ],
     ids=str,

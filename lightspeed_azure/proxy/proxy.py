@@ -89,6 +89,7 @@ class Proxy:
             manager,
             inbound=self._inbound.status,
             stack=self._upstream.state,
+            stack_url=self._upstream.url,
             draining=lambda: self.probes.draining,
             credentials=self._credentials.status,
             dependents=config.dependents,

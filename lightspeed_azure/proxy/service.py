@@ -69,6 +69,7 @@ class Service:
         self._upstream = upstream
         self._inbound = inbound
         self._probes = probes
+        self._status = status
         self._metrics = metrics
         self._config = config
         self._routes = routes
@@ -77,7 +78,6 @@ class Service:
             "/livez": probes.live,
             "/readyz": self._probes.ready,
             "/startupz": probes.started,
-            "/status": lambda: (200, status.as_json()),
             "/openapi.json": lambda: (200, OPENAPI),
         }
 
@@ -127,7 +127,7 @@ class Service:
                 check_operator(request.headers, self._config.admin_names)
             if route is None or route.name not in _OPEN_TO_ADMINS:
                 raise Failure(404, "not_found", f"Here are only {', '.join(_OPEN_TO_ADMINS)}")
-            return await self._own(request, route, request_id)
+            return await self._own(request, route, request_id, for_operators=True)
         except Exception as error:  # noqa: BLE001 - each becomes an answer
             return self._failed(error, request_id)
 
@@ -150,10 +150,17 @@ class Service:
         return await self._forwarding(request, route, request_id, tracked)
 
     async def _own(
-        self, request: web.BaseRequest, route: Route, request_id: str
+        self,
+        request: web.BaseRequest,
+        route: Route,
+        request_id: str,
+        *,
+        for_operators: bool = False,
     ) -> web.StreamResponse:
         """Answer one of the proxy's own paths."""
         _check_method(request, route)
+        if route.name == "/status":
+            return _json(200, self._status.as_json(for_operators=for_operators), request_id)
         if route.name == "/metrics":
             accept = request.headers.get("Accept", "")
             return _response(200, *self._metrics.exposition(accept), request_id)

@@ -40,6 +40,7 @@ class Status:
         manager: the identities.
         inbound: tells whether callers can be let in; None without such a check.
         stack: tells whether the stack answers.
+        stack_url: the URL of the stack, for operators.
         draining: tells whether the proxy ends.
         credentials: tells the states of other providers' keys.
         dependents: names of services that wait for the proxy, as `proxy.dependents` has them.
@@ -52,6 +53,7 @@ class Status:
         *,
         inbound: Callable[[], InboundStatus] | None = None,
         stack: Callable[[], StackState] | None = None,
+        stack_url: str = "",
         draining: Callable[[], bool] = lambda: False,
         credentials: Callable[[], Iterable[Credential]] = tuple,
         dependents: Sequence[str] = (),
@@ -60,6 +62,7 @@ class Status:
         self._manager = manager
         self._inbound = inbound
         self._stack = stack
+        self._stack_url = stack_url
         self._draining = draining
         self._credentials = credentials
         self._waiting = condition_types(dependents)
@@ -87,8 +90,12 @@ class Status:
             self.observe()
             await asyncio.sleep(interval)
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the document."""
+    def as_json(self, *, for_operators: bool = False) -> dict[str, Any]:
+        """Return the document.
+
+        Args:
+            for_operators: whether it may name the URL of the stack.
+        """
         conditions = self.observe()
         document: dict[str, Any] = {
             "conditions": conditions,
@@ -100,6 +107,8 @@ class Status:
         }
         if self._stack is not None:
             document["stack"] = asdict(self._stack())
+            if for_operators:
+                document["stack"]["url"] = self._stack_url
         if self._inbound is not None:
             document["inbound"] = _checks(self._inbound())
         return document

@@ -17,6 +17,7 @@ from lightspeed_azure.clients.environment_proxy import environment_proxy
 from lightspeed_azure.clients.generations import GENERATIONS, Generation, of_version
 from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.errors import StackUnavailableError
+from lightspeed_azure.network_failure import network_failure, shown
 from lightspeed_azure.provider_data import HeaderValue
 from lightspeed_azure.proxy.answer import Answer, StackAnswerError
 from lightspeed_azure.proxy.deadline import Deadline
@@ -34,18 +35,6 @@ ASK_LIMIT = 10.0
 LARGE = 1024 * 1024
 """Bytes of a body that are written at once; aiohttp warns about more."""
 
-_NO_ANSWER = "The stack gave no answer; check that it runs, and llama_stack.url"
-_NOT_TRUSTED = (
-    "The stack's certificate is not trusted; set llama_stack.ca_bundle to that of its authority, "
-    "and use a name in llama_stack.url that the certificate has"
-)
-_NO_TLS = "The stack does not speak TLS as it should; check https and the port in llama_stack.url"
-_NO_ADDRESS = "The stack's host has no address; check the name in llama_stack.url"
-_WHY: dict[type[Exception], str] = {
-    aiohttp.ClientConnectorCertificateError: _NOT_TRUSTED,
-    aiohttp.ClientConnectorSSLError: _NO_TLS,
-    aiohttp.ClientConnectorDNSError: _NO_ADDRESS,
-}
 _NOT_CONNECTED = (
     aiohttp.ClientConnectorError,
     aiohttp.ClientHttpProxyError,
@@ -94,6 +83,7 @@ class Upstream:
     ) -> None:
         url = stack.url or ""
         parts = urlsplit(url)
+        self.url = shown(url)
         self.origin = f"{parts.scheme}://{parts.netloc}"
         self.host, self.port = parts.hostname or "", parts.port
         self._first_byte = Deadline(first_byte_timeout)
@@ -102,10 +92,12 @@ class Upstream:
         self._state = StackState()
         self._url = functools.lru_cache(256)(lambda target: URL(url + target, encoded=True))
         tls = ssl.create_default_context(cafile=stack.ca_bundle) if stack.ca_bundle else True
+        proxy = environment_proxy(parts.scheme, parts.hostname or "")
+        self._has_proxy = proxy is not None
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE, ssl=tls),
             timeout=aiohttp.ClientTimeout(total=None, connect=connect_timeout),
-            proxy=environment_proxy(parts.scheme, parts.hostname or ""),
+            proxy=proxy,
             auto_decompress=False,
             response_class=_Response,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -203,7 +195,7 @@ class Upstream:
                     **({} if "Content-Type" in headers else _NO_TYPE),
                 )
         except (TimeoutError, aiohttp.ClientError) as error:
-            failure = _failure(error)
+            failure = self._failure(error)
             if isinstance(error, _NOT_CONNECTED):
                 self._state = StackState(reachable=False, message=failure.message)
         if failure is not None:  # raised here, so that the error keeps no frame with a token
@@ -218,6 +210,29 @@ class Upstream:
 
         content = response.content
         return Answer(response.status, response.headers, content.iter_any(), close, content)
+
+    def _failure(self, error: Exception) -> Failure:
+        """Return what the caller is told about a request that got no answer; log the URL too."""
+        if isinstance(error.__cause__, Failure):  # the caller's body could not be read
+            return error.__cause__
+        why = network_failure(error)
+        if why is None or type(error) is aiohttp.ClientResponseError:
+            words, cure = "not HTTP", "Check that it runs, and llama_stack.url"
+        else:
+            words = why.words
+            cure = why.cure(
+                url_key="llama_stack.url", ca_key="llama_stack.ca_bundle", proxy=self._has_proxy
+            )
+        _logger.warning("The stack at %s gave no answer: %s. %s", self.url, words, cure)
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            text = "The stack took no connection in time; check that it runs and can be reached"
+            return Failure(504, "connect_timeout", text)
+        if isinstance(error, TimeoutError):
+            text = "The stack's answer did not begin in time; proxy.first_byte_timeout is the limit"
+            return Failure(504, "first_byte_timeout", text)
+        words = words.partition(":")[0]  # what OpenSSL says may contain host names
+        text = f"The stack gave no answer: {words}. {cure}"
+        return Failure(502, "stack_unreachable", text, {"Retry-After": "5"})
 
     async def close(self) -> None:
         """Close the connections."""
@@ -239,18 +254,3 @@ async def _extending(
         again()
         yield part
     again()
-
-
-def _failure(error: Exception) -> Failure:
-    """Return what the caller is told about a request that got no answer."""
-    if isinstance(error.__cause__, Failure):  # the caller's body could not be read
-        return error.__cause__
-    _logger.warning("The stack gave no answer: %s", type(error).__name__)
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
-        text = "The stack took no connection in time; check that it runs and can be reached"
-        return Failure(504, "connect_timeout", text)
-    if isinstance(error, TimeoutError):
-        text = "The stack's answer did not begin in time; proxy.first_byte_timeout is the limit"
-        return Failure(504, "first_byte_timeout", text)
-    text = _WHY.get(type(error), _NO_ANSWER)
-    return Failure(502, "stack_unreachable", text, {"Retry-After": "5"})

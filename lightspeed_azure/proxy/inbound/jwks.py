@@ -1,15 +1,21 @@
-"""The keys of an issuer: fetched again and again, and kept while the issuer is down."""
+"""The keys of an issuer: where they are, fetched again and again, kept while the issuer is down."""
 
 import asyncio
 import contextlib
+import json
 import logging
-from collections.abc import Awaitable, Callable
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import httpx
 
 from lightspeed_azure.concurrency.clock import Clock
 from lightspeed_azure.concurrency.last_good import LastGood
-from lightspeed_azure.proxy.inbound.fetching import FetchError
-from lightspeed_azure.proxy.inbound.jwt import VerificationKey
+from lightspeed_azure.config.inbound import JwtInbound, is_plain
+from lightspeed_azure.network_failure import network_failure, shown
+from lightspeed_azure.proxy.inbound.jwt import VerificationKey, verification_keys
 from lightspeed_azure.proxy.inbound.rejected import Reason, Rejected
 
 _logger = logging.getLogger("lightspeed_azure.inbound")
@@ -17,7 +23,143 @@ _logger = logging.getLogger("lightspeed_azure.inbound")
 _FIRST_COOLDOWN = 1.0
 """Seconds between two fetches while there is no key at all and every caller gets 503."""
 
-type Fetch = Callable[[], Awaitable[tuple[VerificationKey, ...]]]
+_LARGEST = 1 << 20
+"""Bytes: key sets have a few thousand."""
+
+_TIMEOUT = 5.0
+"""Seconds for one document, however slowly it arrives."""
+
+_DISCOVERY = "/.well-known/openid-configuration"
+
+type Fetch = Awaitable[tuple[VerificationKey, ...]]
+
+
+class FetchError(Exception):
+    """A document cannot be fetched; the text names it, the reason, and what to do."""
+
+
+class JwksFetcher:
+    """Fetches the keys of issuers.
+
+    `ca_bundle` is read again each time, so it may be rotated. No connection is kept, because minutes
+    pass between two fetches.
+
+    Args:
+        config: the authorities to trust, and whether plain HTTP may be used.
+    """
+
+    def __init__(self, config: JwtInbound) -> None:
+        self._ca_bundle = config.ca_bundle
+        self._allow_insecure = config.allow_insecure
+
+    async def keys_at(
+        self, uri: str, key: str = "proxy.inbound.jwks_uri"
+    ) -> tuple[VerificationKey, ...]:
+        """Return the keys of a JSON Web Key Set.
+
+        Args:
+            uri: its URL.
+            key: what names the URL, for messages.
+
+        Raises:
+            FetchError: there are none.
+        """
+        document = await self._json(uri, key)
+        try:
+            return verification_keys(document)
+        except ValueError as error:
+            raise FetchError(f"{shown(uri)} {error}; check the address") from None
+
+    async def keys_of(self, issuer: str) -> tuple[VerificationKey, ...]:
+        """Return the keys that an issuer's own document names (OpenID Connect Discovery 1.0, 4).
+
+        Raises:
+            FetchError: there are none.
+        """
+        where = issuer.rstrip("/") + _DISCOVERY
+        document = await self._json(where, "proxy.inbound.issuer")
+        if document.get("issuer") != issuer:
+            said = str(document.get("issuer"))[:200]
+            raise FetchError(
+                f"{where} says that its issuer is {said!r}, which differs from what is configured; "
+                "list what the callers' tokens have in iss, and give jwks_uri"
+            )
+        uri = document.get("jwks_uri")
+        if not isinstance(uri, str):
+            raise FetchError(f"{where} names no jwks_uri; give it in the configuration")
+        return await self.keys_at(uri, f"the jwks_uri of {where}")
+
+    async def _json(self, url: str, key: str) -> Mapping[str, Any]:
+        """Return the JSON object at a URL.
+
+        Raises:
+            FetchError: there is none.
+        """
+        if not url.startswith(("http://", "https://")):
+            raise FetchError(f"{url[:200]!r} is not a URL of http or https; give jwks_uri")
+        where = shown(url)
+        if is_plain(url) and not self._allow_insecure:
+            raise FetchError(
+                f"{where} is plain HTTP on another machine, and anyone who can tamper with the keys "
+                "could forge tokens; use https, or set allow_insecure: true if something else "
+                "protects the connection"
+            )
+        try:
+            async with asyncio.timeout(_TIMEOUT):
+                document = json.loads(await self._get(url, where))
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:  # TimeoutError is an OSError
+            failure = network_failure(error)
+            if failure is None:
+                text = f"gives no usable answer ({type(error).__name__}); check the address"
+                raise FetchError(f"{where} {text}") from None
+            cure = failure.cure(url_key=key, ca_key="proxy.inbound.ca_bundle")
+            text = f"{where}: {failure.words}; {cure[0].lower()}{cure[1:]}"
+            raise FetchError(text) from None
+        except (ValueError, RecursionError):
+            raise FetchError(f"{where} does not return JSON; check the address") from None
+        if not isinstance(document, dict):
+            raise FetchError(f"{where} does not return a JSON object; check the address")
+        return document
+
+    async def _get(self, url: str, where: str) -> bytes:
+        verify = await self.authorities() if url.startswith("https://") else False
+        async with (
+            httpx.AsyncClient(verify=verify, timeout=_TIMEOUT, follow_redirects=False) as client,
+            client.stream("GET", url, headers={"Accept": "application/json"}) as response,
+        ):
+            if response.is_redirect:
+                raise FetchError(f"{where} redirects elsewhere; give the address that it leads to")
+            if response.status_code in (401, 403):
+                raise FetchError(
+                    f"{where} answers {response.status_code}, so it cannot be read anonymously; allow "
+                    "that, in Kubernetes by binding the ClusterRole "
+                    "system:service-account-issuer-discovery to the group system:unauthenticated"
+                )
+            if response.status_code != 200:
+                raise FetchError(f"{where} answers {response.status_code}; check the address")
+            body = bytearray()
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > _LARGEST:
+                    raise FetchError(f"{where} answers with more than 1 MiB; check the address")
+            return bytes(body)
+
+    async def authorities(self) -> ssl.SSLContext:
+        """Return the trusted authorities; on a thread, because it takes tens of milliseconds.
+
+        Raises:
+            FetchError: their file cannot be used.
+        """
+        try:
+            return await asyncio.to_thread(ssl.create_default_context, cafile=self._ca_bundle)
+        except FileNotFoundError:
+            text = "there is no such file; correct the path, or create it"
+        except OSError:  # ssl.SSLError is one
+            text = (
+                "holds no certificate in PEM, or cannot be read; name the file with the issuer's "
+                "authority"
+            )
+        raise FetchError(f"proxy.inbound.ca_bundle: {text}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +194,7 @@ class KeySource:
     def __init__(
         self,
         name: str,
-        fetch: Fetch,
+        fetch: Callable[[], Fetch],
         *,
         clock: Clock,
         refresh: float,
