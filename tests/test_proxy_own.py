@@ -30,10 +30,9 @@ from token_cache_fakes import FakeClock
 
 from lightspeed_azure import AzureEntraIDManager, InvalidConfigurationError
 from lightspeed_azure.config import ProxyConfiguration
-from lightspeed_azure.proxy.client_config import client_config
-from lightspeed_azure.proxy.failures import Failure
-from lightspeed_azure.proxy.openapi import OPENAPI
-from lightspeed_azure.proxy.probes import Probes
+from lightspeed_azure.proxy.endpoints import OPENAPI, client_config
+from lightspeed_azure.proxy.errors import Failure
+from lightspeed_azure.proxy.status import Probes
 
 NOWHERE = "http://127.0.0.1:9"
 KEY = "a-key-of-a-caller-of-this-proxy"

@@ -6,7 +6,7 @@ import pytest
 
 from lightspeed_azure.errors import StackUnavailableError, TokenError
 from lightspeed_azure.fastapi import problem
-from lightspeed_azure.proxy.failures import failure_of
+from lightspeed_azure.proxy.errors import failure_of
 from lightspeed_azure.proxy.inbound import Reason, Rejected
 
 type Headers = Mapping[str, str] | None

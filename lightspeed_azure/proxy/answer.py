@@ -1,9 +1,20 @@
-"""An answer of the stack, and what it says before it is passed on."""
+"""A response of the stack: read where it must be checked, and forwarded to the caller."""
 
+import asyncio
+import contextlib
+import logging
 import re
+import socket
+import struct
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Protocol
+
+from aiohttp import web
+
+from lightspeed_azure.metrics import Tracked
+from lightspeed_azure.proxy.errors import Failure
+from lightspeed_azure.proxy.headers import clean_answer
 
 ERROR_LIMIT = 256 * 1024
 """Bytes of an error, decompressed, that are read to find out what it says."""
@@ -134,3 +145,131 @@ async def _chained(
     if rest is not None:
         async for part in rest:
             yield part
+
+
+_logger = logging.getLogger(__name__)
+
+SERVER = "lightspeed-azure"
+
+AT_ONCE = 64 * 1024
+"""Bytes up to which an answer that says its length is sent in one piece."""
+
+CLOSE_LIMIT = 5.0
+"""Seconds that a caller may take to read the rest when an answer broke off."""
+
+
+class Answering:
+    """Passes answers on.
+
+    Args:
+        origin: the stack's own URL, which callers are not shown.
+        idle: seconds that an answer may stand still, on either side.
+    """
+
+    def __init__(self, origin: str, idle: float) -> None:
+        self._origin = origin
+        self._idle = idle
+
+    async def __call__(
+        self, request: web.BaseRequest, answer: Answer, request_id: str, tracked: Tracked
+    ) -> web.StreamResponse:
+        """Pass an answer on, piece by piece as it comes; a slow reader slows the stack down.
+
+        Raises:
+            Failure: it broke off before anything of it was sent.
+            ConnectionResetError: it broke off later, or the caller has left.
+        """
+        headers = clean_answer(answer.headers, self._origin)
+        headers["X-Request-ID"] = request_id
+        headers["Server"] = SERVER
+        if answer.length is not None and answer.length <= AT_ONCE and request.method != "HEAD":
+            body = answer.at_once()  # most often all of it is here
+            if body is None:
+                with tracked.elsewhere():
+                    body = await read_whole(_joined(answer.parts), self._idle, request_id)
+            headers.popall("Content-Length", None)
+            tracked.first_byte()
+            return web.Response(status=answer.status, body=body, headers=headers)
+        response = web.StreamResponse(status=answer.status, headers=headers)
+        tracked.first_byte()
+        await response.prepare(request)
+        last = b"\n\n"
+        idle = self._idle
+        try:
+            async with asyncio.timeout(idle) as timer:
+                time = asyncio.get_running_loop().time
+                async for part in answer.parts:
+                    await response.write(part)
+                    last = part or last
+                    timer.reschedule(time() + idle)
+        except ConnectionResetError:
+            raise  # the caller has left
+        except Exception as error:  # noqa: BLE001 - whatever it was, the caller must see that it is not whole
+            if isinstance(error, Failure):
+                failure = error
+            else:
+                name = type(error).__name__
+                _logger.warning("An answer broke off: %s, request %s", name, request_id)
+                failure = Failure(502, "stream_interrupted", "The stack's answer broke off")
+            await _break_off(request, response, answer, last, failure)
+            raise ConnectionResetError(failure.message) from None
+        return response
+
+
+async def read_whole[T](reading: Awaitable[T], idle: float, request_id: str) -> T:
+    """Return what is read of an answer of which nothing was sent yet.
+
+    Args:
+        reading: reads it.
+        idle: seconds that it may take.
+        request_id: for the log.
+
+    Raises:
+        Failure: it broke off (502), or stands still (504).
+    """
+    failure = Failure(502, "answer_interrupted", "The stack's answer broke off")
+    try:
+        async with asyncio.timeout(idle):
+            return await reading
+    except Exception as error:  # noqa: BLE001 - whatever it was, there is no whole answer
+        _logger.warning("An answer broke off: %s, request %s", type(error).__name__, request_id)
+        if isinstance(error, TimeoutError):
+            text = "The stack's answer stood still; proxy.idle_timeout is the limit"
+            failure = Failure(504, "idle_timeout", text)
+    raise failure  # without the error that it follows from, which may hold a part of the answer
+
+
+async def _joined(parts: AsyncIterator[bytes]) -> bytes:
+    return b"".join([part async for part in parts])
+
+
+async def _break_off(
+    request: web.BaseRequest,
+    response: web.StreamResponse,
+    answer: Answer,
+    last: bytes,
+    failure: Failure,
+) -> None:
+    """End an answer so that the caller sees that it is not whole."""
+    if answer.is_event_stream and last.endswith((b"\n\n", b"\r\n\r\n")):
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            async with asyncio.timeout(1):
+                await response.write(b"data: " + failure.body() + b"\n\n")
+    transport = request.transport
+    if transport is not None and request.version < (1, 1):
+        cut_off(transport)
+    elif transport is not None:  # one that does not read would keep it open
+        asyncio.get_running_loop().call_later(CLOSE_LIMIT, transport.abort)
+    request.protocol.force_close()
+
+
+def cut_off(transport: asyncio.Transport) -> None:
+    """Reset a connection, so that the peer sees an error.
+
+    With HTTP/1.0 an orderly end of the connection would mean that the body is whole (RFC 1945, 7.2.2).
+    """
+    connection = transport.get_extra_info("socket")
+    if connection is not None:
+        with contextlib.suppress(OSError):  # it is closed already
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()

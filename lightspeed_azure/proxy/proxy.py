@@ -1,13 +1,13 @@
-"""The proxy as a whole: what it is made of, how it starts, and how it ends."""
+"""The proxy as a whole: its parts, its start and its end."""
 
 import asyncio
 import contextlib
 import gc
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Self
+from typing import Any, Self
 
 from lightspeed_azure import keys as keys_room
 from lightspeed_azure.config import Configuration, LlamaStackConfiguration, ProxyConfiguration
@@ -17,11 +17,10 @@ from lightspeed_azure.metrics import Metrics
 from lightspeed_azure.proxy.certificate import ServerCertificate
 from lightspeed_azure.proxy.forwarding import Forwarding
 from lightspeed_azure.proxy.inbound import check_exposure, make_inbound
-from lightspeed_azure.proxy.probes import Probes
 from lightspeed_azure.proxy.routes import Routes
 from lightspeed_azure.proxy.server import Listener
 from lightspeed_azure.proxy.service import Service
-from lightspeed_azure.proxy.status import Status
+from lightspeed_azure.proxy.status import Probes, Status
 from lightspeed_azure.proxy.tracing import make_tracing
 from lightspeed_azure.proxy.upstream import Upstream
 from lightspeed_azure.tokens.manager import AzureEntraIDManager
@@ -249,3 +248,21 @@ class _Signals:
 
     def _came(self) -> None:
         (self.second if self.first.is_set() else self.first).set()
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine to its end, on an event loop of its own.
+
+    Raises:
+        Exception: what it raises.
+    """
+    with asyncio.Runner(loop_factory=_factory()) as runner:
+        runner.run(work)
+
+
+def _factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        from uvloop import new_event_loop  # noqa: PLC0415 - not there on Windows, nor with PyPy
+    except ImportError:
+        return asyncio.new_event_loop
+    return new_event_loop

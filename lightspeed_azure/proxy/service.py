@@ -13,16 +13,13 @@ from aiohttp import web
 
 from lightspeed_azure.config.proxy import ProxyConfiguration
 from lightspeed_azure.metrics import Metrics, Tracked
-from lightspeed_azure.proxy.answer import StackAnswerError
-from lightspeed_azure.proxy.answering import SERVER
-from lightspeed_azure.proxy.client_config import client_config
-from lightspeed_azure.proxy.failures import Failure, failure_of
+from lightspeed_azure.proxy.answer import SERVER, StackAnswerError
+from lightspeed_azure.proxy.endpoints import OPENAPI, client_config
+from lightspeed_azure.proxy.errors import Failure, failure_of
 from lightspeed_azure.proxy.forwarding import Forwarding
 from lightspeed_azure.proxy.inbound import Inbound, Rejected, check_operator
-from lightspeed_azure.proxy.openapi import OPENAPI
-from lightspeed_azure.proxy.probes import Probes, Told
 from lightspeed_azure.proxy.routes import OTHER, Route, Routes
-from lightspeed_azure.proxy.status import Status
+from lightspeed_azure.proxy.status import Probes, Status, Told
 from lightspeed_azure.proxy.tracing import Tracing
 from lightspeed_azure.proxy.upstream import Upstream
 

@@ -1,18 +1,128 @@
-"""What `/status` tells operators and operators' programs; it holds no secret."""
+"""What the proxy says of itself, from memory alone: probes, conditions and `/status`; no secret."""
 
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
 
 from lightspeed_azure.config.dependents import condition_types
 from lightspeed_azure.errors import CredentialRejectedError
 from lightspeed_azure.metrics.states import Credential
-from lightspeed_azure.proxy.conditions import Condition, Conditions, Truth, timestamp
 from lightspeed_azure.proxy.inbound import InboundStatus
 from lightspeed_azure.tokens.cache import CacheStatus
 from lightspeed_azure.tokens.manager import AzureEntraIDManager
+
+type Truth = Literal["True", "False", "Unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What is true now.
+
+    Attributes:
+        type: of what; CamelCase, such as `LLMProxyReady`.
+        status: whether it is true.
+        reason: why, for programs; CamelCase.
+        message: why, and what to do, for people; never a secret.
+    """
+
+    type: str
+    status: Truth
+    reason: str
+    message: str
+
+
+class Conditions:
+    """Remembers since when each condition has had its status; for use on one thread.
+
+    Args:
+        clock: POSIX seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._since: dict[str, tuple[Truth, str]] = {}
+
+    def observe(self, conditions: Iterable[Condition]) -> list[dict[str, str]]:
+        """Return the conditions as JSON has them; the time changes only with the status."""
+        shown = []
+        for condition in conditions:
+            status, since = self._since.get(condition.type, (None, ""))
+            if status != condition.status:
+                since = timestamp(self._clock())
+                self._since[condition.type] = (condition.status, since)
+            shown.append(
+                {
+                    "type": condition.type,
+                    "status": condition.status,
+                    "reason": condition.reason,
+                    "message": condition.message,
+                    "lastTransitionTime": since,
+                }
+            )
+        return shown
+
+
+def timestamp(seconds: float) -> str:
+    """Return a moment as Kubernetes writes it: RFC 3339, in UTC, whole seconds."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+type Told = tuple[int, dict[str, Any]]
+"""An HTTP status, and the JSON that says why."""
+
+
+@dataclass(slots=True)
+class Probes:
+    """What probes are told. Nothing here waits or asks anybody.
+
+    Attributes:
+        manager: the identities whose tokens are needed.
+        keys: tells the states of other providers' keys.
+        draining: no new requests are wanted.
+    """
+
+    manager: AzureEntraIDManager
+    keys: Callable[[], Iterable[Credential]] = tuple
+    draining: bool = field(default=False)
+
+    def live(self) -> Told:
+        """Return 200: whoever answers lives."""
+        return 200, {"status": "ok"}
+
+    def started(self) -> Told:
+        """Return 200 once each identity's first token has come, or was refused."""
+        waiting = [
+            each.name for each in self.manager.status() if not each.renewals and not each.failures
+        ]
+        if waiting:
+            return 503, {"status": "starting", "waiting_for": waiting}
+        return 200, {"status": "ok"}
+
+    def ready(self) -> Told:
+        """Return 200 while there is a usable token or key, or none is needed; 503 when draining.
+
+        A probe starts the renewals that are due: without requests nobody else would, and without a
+        token no request would ever come.
+        """
+        if self.draining:
+            return 503, {"status": "draining"}
+        self.manager.renew_if_due()
+        keys = tuple(self.keys())
+        usable = [each.cache.peek() is not None for each in self.manager.identities]
+        usable += [key.has_value for key in keys]
+        if not usable:
+            return 200, {"status": "ok"}
+        failing = [status.name for status in self.manager.status() if status.consecutive_failures]
+        failing += [key.provider_id or key.provider_type or "any" for key in keys if key.fault]
+        if not any(usable):
+            return 503, {"status": "no token", "failing": failing}
+        if failing or not all(usable):
+            return 200, {"status": "degraded", "failing": failing}
+        return 200, {"status": "ok"}
+
 
 READY = "LLMProxyReady"
 KEYS = "APIKeysConfigured"

@@ -20,9 +20,9 @@ from lightspeed_azure.errors import StackUnavailableError
 from lightspeed_azure.network_failure import network_failure, shown
 from lightspeed_azure.provider_data import HeaderValue
 from lightspeed_azure.proxy.answer import Answer, StackAnswerError
-from lightspeed_azure.proxy.deadline import Deadline
-from lightspeed_azure.proxy.failures import Failure
+from lightspeed_azure.proxy.errors import Failure
 from lightspeed_azure.proxy.status import StackState
+from lightspeed_azure.proxy.timing import Deadline
 
 _logger = logging.getLogger(__name__)
 

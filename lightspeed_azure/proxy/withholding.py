@@ -9,9 +9,8 @@ from urllib.parse import unquote
 from multidict import CIMultiDict
 
 from lightspeed_azure.provider_data import HeaderValue, ProviderData, merge, parse
-from lightspeed_azure.proxy.answer import Answer
-from lightspeed_azure.proxy.answering import read_whole
-from lightspeed_azure.proxy.failures import Failure
+from lightspeed_azure.proxy.answer import Answer, read_whole
+from lightspeed_azure.proxy.errors import Failure
 
 _logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""What the proxy answers where it has no answer of the stack's: errors in OpenAI's shape."""
+"""Errors that the proxy itself answers, in OpenAI's shape."""
 
 import json
 import math
