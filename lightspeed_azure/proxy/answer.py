@@ -17,26 +17,26 @@ from lightspeed_azure.proxy.errors import Failure
 from lightspeed_azure.proxy.headers import clean_answer
 
 ERROR_LIMIT = 256 * 1024
-"""Bytes of an error, decompressed, that are read to find out what it says."""
+"""Bytes of a decompressed error that are read."""
 
 _CHARSET = re.compile(r";\s*charset\s*=\s*\"?([^\s\";]+)", re.IGNORECASE)
 
 
 class Stream(Protocol):
-    """A body as it comes, as aiohttp's `StreamReader` gives it."""
+    """What is used of aiohttp's `StreamReader`."""
 
     def is_eof(self) -> bool:
-        """Return whether all of it has come."""
+        """Return whether the whole body has arrived."""
 
     def exception(self) -> BaseException | type[BaseException] | None:
-        """Return why no more of it comes."""
+        """Return the error that ended the body, if any."""
 
     def read_nowait(self, n: int = -1) -> bytes:
-        """Return what has come."""
+        """Return what has arrived."""
 
 
 class StackAnswerError(Exception):
-    """The stack answered a question of the proxy's own with an error.
+    """The stack answered a request of the proxy itself with an error.
 
     Attributes:
         status: the HTTP status.
@@ -48,14 +48,14 @@ class StackAnswerError(Exception):
 
 
 class Answer:
-    """An answer of the stack, whose body comes as it comes.
+    """A response of the stack; its body is a stream.
 
     Attributes:
         status: the HTTP status.
         headers: as the stack sent them.
         parts: the pieces of the body.
         close: ends the connection, unless the body was read to its end.
-        length: bytes of the body, where it says so.
+        length: bytes of the body, None if unknown.
     """
 
     __slots__ = ("_stream", "close", "headers", "length", "parts", "status")
@@ -88,7 +88,7 @@ class Answer:
         return self.headers.get("Content-Encoding", "").strip().lower() or "identity"
 
     def at_once(self) -> bytes | None:
-        """Return the body where all of it has come with the headers; None otherwise."""
+        """Return the body if it has arrived completely; None otherwise."""
         stream = self._stream
         if stream is None or not stream.is_eof() or stream.exception() is not None:
             return None
@@ -96,7 +96,7 @@ class Answer:
         return stream.read_nowait() if self.length else b""
 
     async def text(self) -> str | None:
-        """Return the body as text, and keep the body to be passed on.
+        """Return the body as text; it can still be forwarded afterwards.
 
         Returns:
             The text; None if it is too long, or not encoded in a way that can be read.
@@ -152,18 +152,18 @@ _logger = logging.getLogger(__name__)
 SERVER = "lightspeed-azure"
 
 AT_ONCE = 64 * 1024
-"""Bytes up to which an answer that says its length is sent in one piece."""
+"""A response of known length up to this many bytes is sent in one piece."""
 
 CLOSE_LIMIT = 5.0
-"""Seconds that a caller may take to read the rest when an answer broke off."""
+"""Seconds that a caller has to read the rest of a response that broke off."""
 
 
 class Answering:
-    """Passes answers on.
+    """Forwards responses of the stack to callers.
 
     Args:
-        origin: the stack's own URL, which callers are not shown.
-        idle: seconds that an answer may stand still, on either side.
+        origin: the stack's own URL, which callers must not see.
+        idle: seconds without progress after which a response is given up, on either side.
     """
 
     def __init__(self, origin: str, idle: float) -> None:
@@ -173,7 +173,7 @@ class Answering:
     async def __call__(
         self, request: web.BaseRequest, answer: Answer, request_id: str, tracked: Tracked
     ) -> web.StreamResponse:
-        """Pass an answer on, piece by piece as it comes; a slow reader slows the stack down.
+        """Forward a response piece by piece as it arrives; a slow reader slows the stack down.
 
         Raises:
             Failure: it broke off before anything of it was sent.
@@ -183,7 +183,7 @@ class Answering:
         headers["X-Request-ID"] = request_id
         headers["Server"] = SERVER
         if answer.length is not None and answer.length <= AT_ONCE and request.method != "HEAD":
-            body = answer.at_once()  # most often all of it is here
+            body = answer.at_once()  # usually it is complete
             if body is None:
                 with tracked.elsewhere():
                     body = await read_whole(_joined(answer.parts), self._idle, request_id)
@@ -204,7 +204,7 @@ class Answering:
                     timer.reschedule(time() + idle)
         except ConnectionResetError:
             raise  # the caller has left
-        except Exception as error:  # noqa: BLE001 - whatever it was, the caller must see that it is not whole
+        except Exception as error:  # noqa: BLE001 - the caller must see that the response is incomplete
             if isinstance(error, Failure):
                 failure = error
             else:
@@ -217,21 +217,21 @@ class Answering:
 
 
 async def read_whole[T](reading: Awaitable[T], idle: float, request_id: str) -> T:
-    """Return what is read of an answer of which nothing was sent yet.
+    """Return what `reading` returns, for a response of which nothing was sent yet.
 
     Args:
-        reading: reads it.
+        reading: reads the response.
         idle: seconds that it may take.
         request_id: for the log.
 
     Raises:
-        Failure: it broke off (502), or stands still (504).
+        Failure: the response broke off (502), or made no progress (504).
     """
     failure = Failure(502, "answer_interrupted", "The stack's answer broke off")
     try:
         async with asyncio.timeout(idle):
             return await reading
-    except Exception as error:  # noqa: BLE001 - whatever it was, there is no whole answer
+    except Exception as error:  # noqa: BLE001 - whatever the cause, there is no complete response
         _logger.warning("An answer broke off: %s, request %s", type(error).__name__, request_id)
         if isinstance(error, TimeoutError):
             text = "The stack's answer stood still; proxy.idle_timeout is the limit"
@@ -250,7 +250,7 @@ async def _break_off(
     last: bytes,
     failure: Failure,
 ) -> None:
-    """End an answer so that the caller sees that it is not whole."""
+    """End a response so that the caller sees that it is incomplete."""
     if answer.is_event_stream and last.endswith((b"\n\n", b"\r\n\r\n")):
         with contextlib.suppress(TimeoutError, ConnectionError):
             async with asyncio.timeout(1):
@@ -266,7 +266,7 @@ async def _break_off(
 def cut_off(transport: asyncio.Transport) -> None:
     """Reset a connection, so that the peer sees an error.
 
-    With HTTP/1.0 an orderly end of the connection would mean that the body is whole (RFC 1945, 7.2.2).
+    With HTTP/1.0 an orderly end of the connection would mean that the body is complete (RFC 1945, 7.2.2).
     """
     connection = transport.get_extra_info("socket")
     if connection is not None:

@@ -10,20 +10,20 @@ from lightspeed_azure.proxy.errors import Failure
 def client_config(
     models: Any, config: ProxyConfiguration, query: Mapping[str, str], own_url: str
 ) -> dict[str, str]:
-    """Return the model as the stack names it, with its provider, and the base URL of OpenAI's clients.
+    """Return the settings of an OpenAI client: `<provider_id>/<model>` and the base URL.
 
-    What the query says counts, then what the configuration says; without either there must be one
-    model alone.
+    The query names provider and model, else the configuration; without either the stack must serve
+    exactly one model.
 
     Args:
-        models: the answer of the stack's `/v1/models`.
+        models: the response of the stack's `/v1/models`.
         config: may name a provider, a model and the external URL.
         query: may name `provider` and `model`.
-        own_url: the proxy's URL as this caller wrote it, where the configuration says none.
+        own_url: the proxy's URL as this caller wrote it, used if the configuration has none.
 
     Raises:
-        Failure: there is no such provider or model, or several; the text names those that there are.
-        ValueError: `models` is no such answer.
+        Failure: no provider or model fits, or several do; the text lists those that exist.
+        ValueError: `models` is not such a response.
     """
     try:
         served = _served(models)
@@ -159,4 +159,4 @@ OPENAPI: dict[str, Any] = {
         },
     },
 }
-"""OpenAPI 3.1; the stack's own description is the stack's."""
+"""OpenAPI 3.1, without the endpoints of the stack."""

@@ -22,13 +22,13 @@ _KINDS = {
 
 
 class Failure(Exception):  # noqa: N818 - it becomes an answer
-    """Ends a request with an answer of the proxy's own.
+    """Ends a request with an error of the proxy itself.
 
     Args:
         status: the HTTP status.
-        code: what a program may go by.
+        code: the error code, for programs.
         message: what happened and what to do; never a secret, never what the caller sent.
-        headers: further headers of the answer.
+        headers: further headers of the response.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Failure(Exception):  # noqa: N818 - it becomes an answer
 
 
 def failure_of(error: Exception) -> Failure:
-    """Return what an error of ours becomes."""
+    """Return the failure that an exception becomes."""
     if isinstance(error, Failure):
         return error
     if isinstance(error, Rejected):

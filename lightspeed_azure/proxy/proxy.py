@@ -192,7 +192,7 @@ async def serve(
     Args:
         configuration: the identities, and where the stack is.
         config: how to serve.
-        told: is told where it listens.
+        told: called with each line for the operator.
 
     Raises:
         InvalidConfigurationError: the configuration cannot work.
@@ -229,9 +229,9 @@ async def serve(
 
 
 def _quieten_collector() -> None:
-    """Let the garbage collector leave alone what was imported, and come less often.
+    """Exclude imported objects from garbage collection, and collect less often.
 
-    Requests leave next to no cycles behind; looking for them takes time from each request.
+    Requests leave almost no reference cycles; looking for them slows each request down.
     """
     gc.collect()
     gc.freeze()
@@ -251,10 +251,10 @@ class _Signals:
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine to its end, on an event loop of its own.
+    """Run a coroutine on a new event loop: uvloop's if it is installed.
 
     Raises:
-        Exception: what it raises.
+        Exception: what the coroutine raises.
     """
     with asyncio.Runner(loop_factory=_factory()) as runner:
         runner.run(work)
@@ -262,7 +262,7 @@ def run(work: Coroutine[Any, Any, None]) -> None:
 
 def _factory() -> Callable[[], asyncio.AbstractEventLoop]:
     try:
-        from uvloop import new_event_loop  # noqa: PLC0415 - not there on Windows, nor with PyPy
+        from uvloop import new_event_loop  # noqa: PLC0415 - not available on Windows and PyPy
     except ImportError:
         return asyncio.new_event_loop
     return new_event_loop

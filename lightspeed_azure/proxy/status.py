@@ -19,10 +19,12 @@ type Truth = Literal["True", "False", "Unknown"]
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What is true now.
+    """A condition, as Kubernetes writes them.
+
+    https://github.com/kubernetes/community/blob/master/contributors/devel/sig-architecture/api-conventions.md#typical-status-properties
 
     Attributes:
-        type: of what; CamelCase, such as `LLMProxyReady`.
+        type: its name; CamelCase, such as `LLMProxyReady`.
         status: whether it is true.
         reason: why, for programs; CamelCase.
         message: why, and what to do, for people; never a secret.
@@ -35,7 +37,7 @@ class Condition:
 
 
 class Conditions:
-    """Remembers since when each condition has had its status; for use on one thread.
+    """Remembers when the status of each condition last changed. Use it from one thread.
 
     Args:
         clock: POSIX seconds.
@@ -46,7 +48,7 @@ class Conditions:
         self._since: dict[str, tuple[Truth, str]] = {}
 
     def observe(self, conditions: Iterable[Condition]) -> list[dict[str, str]]:
-        """Return the conditions as JSON has them; the time changes only with the status."""
+        """Return the conditions for JSON; `lastTransitionTime` changes only with the status."""
         shown = []
         for condition in conditions:
             status, since = self._since.get(condition.type, (None, ""))
@@ -66,7 +68,7 @@ class Conditions:
 
 
 def timestamp(seconds: float) -> str:
-    """Return a moment as Kubernetes writes it: RFC 3339, in UTC, whole seconds."""
+    """Return a time in Kubernetes' format: RFC 3339, UTC, whole seconds."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -76,11 +78,11 @@ type Told = tuple[int, dict[str, Any]]
 
 @dataclass(slots=True)
 class Probes:
-    """What probes are told. Nothing here waits or asks anybody.
+    """The results of the probes. Nothing here waits or sends a request.
 
     Attributes:
         manager: the identities whose tokens are needed.
-        keys: tells the states of other providers' keys.
+        keys: returns the states of other providers' keys.
         draining: no new requests are wanted.
     """
 
@@ -89,11 +91,11 @@ class Probes:
     draining: bool = field(default=False)
 
     def live(self) -> Told:
-        """Return 200: whoever answers lives."""
+        """Return 200: a process that answers is alive."""
         return 200, {"status": "ok"}
 
     def started(self) -> Told:
-        """Return 200 once each identity's first token has come, or was refused."""
+        """Return 200 once the first fetch of each identity's token has succeeded or failed."""
         waiting = [
             each.name for each in self.manager.status() if not each.renewals and not each.failures
         ]
@@ -104,8 +106,8 @@ class Probes:
     def ready(self) -> Told:
         """Return 200 while there is a usable token or key, or none is needed; 503 when draining.
 
-        A probe starts the renewals that are due: without requests nobody else would, and without a
-        token no request would ever come.
+        A probe starts the refreshes that are due: without requests nothing else does, and without a
+        token the proxy would never get a request.
         """
         if self.draining:
             return 503, {"status": "draining"}
@@ -130,10 +132,10 @@ KEYS = "APIKeysConfigured"
 
 @dataclass(frozen=True, slots=True)
 class StackState:
-    """What is known of the stack.
+    """Whether the stack can be reached.
 
     Attributes:
-        reachable: whether it took the last connection; None before the first one.
+        reachable: whether the last connection succeeded; None before the first one.
         message: why not, and what to do; without secrets.
     """
 
@@ -142,17 +144,17 @@ class StackState:
 
 
 class Status:
-    """The state of tokens, keys, the stack and who may call, in one document.
+    """The state of tokens, keys, the stack and inbound authentication in one document.
 
-    For use on one thread. Nothing here waits, or asks anybody.
+    Use it from one thread. Nothing here waits or sends a request.
 
     Args:
         manager: the identities.
-        inbound: tells whether callers can be let in; None without such a check.
-        stack: tells whether the stack answers.
+        inbound: returns the state of inbound authentication; None without it.
+        stack: returns the state of the stack.
         stack_url: the URL of the stack, for operators.
-        draining: tells whether the proxy ends.
-        credentials: tells the states of other providers' keys.
+        draining: returns whether the proxy is draining.
+        credentials: returns the states of other providers' keys.
         dependents: names of services that wait for the proxy, as `proxy.dependents` has them.
         clock: POSIX seconds.
     """
@@ -181,7 +183,7 @@ class Status:
     def observe(self) -> list[dict[str, str]]:
         """Return the conditions as they are now, and note what has changed.
 
-        A transition has the time of the call that saw it; `follow` calls often enough.
+        A change gets the time of the call that notices it; `follow` calls often enough.
         """
         credentials = tuple(self._credentials())
         ready = self._ready()
@@ -229,7 +231,7 @@ class Status:
         return Condition(READY, status, reason, message)
 
     def _obstacles(self) -> Iterator[tuple[Truth, str, str]]:
-        """Yield what stands in the way, the gravest first."""
+        """Yield what prevents or degrades answers, the most severe first."""
         if self._draining():
             yield "False", "Draining", "Ends; requests under way are finished"
         inbound = self._inbound() if self._inbound is not None else None
@@ -272,7 +274,7 @@ class Status:
 
 
 def _errors(states: Sequence[CacheStatus]) -> str:
-    """Return what was wrong last, which tells its cure, for every identity."""
+    """Return the last error of each identity; its text includes the cure."""
     return "; ".join(f"{state.name}: {state.last_error_text or 'no token'}" for state in states)
 
 

@@ -8,10 +8,10 @@ from typing import Any, Self
 
 
 class Deadline:
-    """Cancels whoever stays in its block for too long, like `asyncio.timeout`, a fifth of its cost.
+    """Cancels tasks that stay in its block for too long: `asyncio.timeout` at a fifth of the cost.
 
-    As the limit is the same for all, whoever entered first is over it first: one timer is enough.
-    Use it from one event loop.
+    The limit is the same for all tasks, so the first one to enter is the first one to exceed it, and
+    one timer is enough. Use it from one event loop.
 
     Args:
         seconds: the limit.
@@ -24,7 +24,7 @@ class Deadline:
         self._timer: asyncio.TimerHandle | None = None
 
     def __call__(self) -> "_Block":
-        """Return the block: `with deadline():`; a task is in one of them at a time.
+        """Return the block for `with deadline():`; a task may be in one block at a time.
 
         Raises:
             TimeoutError: from the block, when it took too long.
@@ -35,19 +35,19 @@ class Deadline:
         return _Block(self, task)
 
     def enter(self, task: asyncio.Task[object]) -> None:
-        """Let the time of a task begin."""
+        """Start the time of a task."""
         loop = task.get_loop()
         self._inside[task] = loop.time() + self._seconds
         if self._timer is None:
             self._timer = loop.call_later(self._seconds, self._look, loop)
 
     def again(self, task: asyncio.Task[object]) -> None:
-        """Let the time of a task that is inside begin anew."""
+        """Restart the time of a task in its block."""
         if self._inside.pop(task, None) is not None:
             self.enter(task)
 
     def leave(self, task: asyncio.Task[object]) -> bool:
-        """Let it end; return whether it was too long."""
+        """End the time of a task; return whether it took too long."""
         self._inside.pop(task, None)
         if task in self._late:
             self._late.remove(task)
@@ -80,7 +80,7 @@ class _Block:
         return self
 
     def again(self) -> None:
-        """Let the time begin anew; for any task."""
+        """Restart the time; may be called from any task."""
         self._deadline.again(self._task)
 
     def __exit__(
@@ -98,11 +98,11 @@ class _Block:
 
 
 class Timed[T]:
-    """Awaits something; says how long it waited where it could not go on at once.
+    """Awaits something, and reports how long it had to wait.
 
     Args:
         awaitable: what is awaited.
-        waited: is told the seconds; not where nothing was waited for.
+        waited: called with the seconds, unless nothing had to be waited for.
     """
 
     __slots__ = ("_awaitable", "_waited")
@@ -126,12 +126,12 @@ class Timed[T]:
 
 
 def _rest[T](steps: Generator[Any, Any, T], step: Any) -> Generator[Any, Any, T]:
-    """Go on with what has taken its first step already."""
+    """Continue an awaitable after its first step."""
     resume: Callable[[Any], Any]
     while True:
         try:
             sent = yield step
-        except BaseException as error:  # noqa: BLE001 - a cancellation is handed on too
+        except BaseException as error:  # noqa: BLE001 - a cancellation is passed on too
             resume, argument = steps.throw, error
         else:
             resume, argument = steps.send, sent

@@ -1,4 +1,4 @@
-"""The stack as the proxy speaks to it; the client half of aiohttp, and only here."""
+"""The stack, for the proxy; the only file that uses aiohttp's client."""
 
 import asyncio
 import functools
@@ -47,17 +47,17 @@ _NO_TYPE: Any = {"skip_auto_headers": ("Content-Type",)}
 
 
 class _Response(aiohttp.ClientResponse):
-    """A response that knows its connection, also when that is back in the pool already."""
+    """A response that knows its connection, even if that is back in the pool."""
 
     def start(self, connection: Any) -> Any:
         self._used = connection.protocol
         return super().start(connection)
 
     def use_no_more(self) -> None:
-        """Let nobody use the connection again.
+        """Do not use the connection again.
 
-        Where a request ends in an exception the server answers first and then hangs up, without
-        saying so (uvicorn 0.54 below OGX 1.5): the next request on that connection would be lost.
+        When a request ends in an exception the server responds first and then closes the connection
+        without announcing it (uvicorn 0.54 below OGX 1.5): the next request on it would be lost.
         """
         if self.closed:
             self._used.close()
@@ -107,15 +107,15 @@ class Upstream:
 
     @property
     def authorization(self) -> str | None:
-        """What the stack's own authentication wants to see."""
+        """The `Authorization` header for the stack's own authentication."""
         return None if self._key is None else HeaderValue(f"Bearer {self._key.get_secret_value()}")
 
     def state(self) -> StackState:
-        """Return whether it could be reached when it was last asked."""
+        """Return whether the last connection succeeded."""
         return self._state
 
     async def generation(self) -> Generation:
-        """Return the generation of the stack; asks until it has been told once.
+        """Return the generation of the stack; requests it until the first success.
 
         Raises:
             StackUnavailableError: it does not answer, or does not say.
@@ -131,7 +131,7 @@ class Upstream:
         return self._generation
 
     async def get_json(self, path: str) -> Any:
-        """Return what the stack answers to a path; without a token.
+        """Return the JSON of a path of the stack; sent without a token.
 
         Raises:
             Failure: it does not answer.
@@ -152,7 +152,7 @@ class Upstream:
         return json.loads(text)
 
     async def require_json(self, path: str) -> Any:
-        """Return what `get_json` does, for what no request can be sent without.
+        """Return what `get_json` returns, where no request can be sent without it.
 
         Raises:
             StackUnavailableError: it does not answer; the text says why, and what to do.
@@ -249,7 +249,7 @@ async def _pieces(body: bytes) -> AsyncIterator[bytes]:
 async def _extending(
     parts: AsyncIterator[bytes], again: Callable[[], None]
 ) -> AsyncIterator[bytes]:
-    """Pass a body on; the answer's time begins anew with each part, as it follows the last one."""
+    """Pass a body on; each part restarts the time in which the response must begin."""
     async for part in parts:
         again()
         yield part
