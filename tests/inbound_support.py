@@ -10,7 +10,7 @@ from issuer import AUDIENCE, Issuer
 from token_cache_fakes import FakeClock
 
 from lightspeed_azure.config.inbound import JwtInbound
-from lightspeed_azure.proxy.inbound import Headers, Inbound, Rejected
+from lightspeed_azure.proxy.inbound import Headers, Inbound, InboundRejected
 from lightspeed_azure.proxy.inbound.bearer_jwt import BearerJwt
 
 
@@ -63,11 +63,11 @@ async def started(
         await inbound.close()
 
 
-async def rejection(inbound: Inbound, shown: Headers) -> Rejected | None:
+async def rejection(inbound: Inbound, shown: Headers) -> InboundRejected | None:
     """Return why a caller is not let in, None for one who is."""
     try:
         await inbound.admit(shown)
-    except Rejected as rejected:
+    except InboundRejected as rejected:
         return rejected
     return None
 

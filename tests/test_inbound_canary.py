@@ -20,7 +20,7 @@ from lightspeed_azure.config.inbound import ApiKeysInbound
 from lightspeed_azure.emulators.faults import Fault
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.metrics import Metrics
-from lightspeed_azure.proxy.inbound import Inbound, Rejected, make_inbound
+from lightspeed_azure.proxy.inbound import Inbound, InboundRejected, make_inbound
 from lightspeed_azure.proxy.otel import OpenTelemetry
 from lightspeed_azure.proxy.status import Status
 
@@ -46,7 +46,7 @@ async def judge(
     reason = None
     try:
         await inbound.admit(shown)
-    except Rejected as rejected:
+    except InboundRejected as rejected:
         reason = str(rejected.reason)
         metrics.rejected(rejected.reason)
         canary.read_error(name, rejected)

@@ -17,7 +17,7 @@ from lightspeed_azure.config.inbound import (
 )
 from lightspeed_azure.config.problems import LocatedConfigurationError
 from lightspeed_azure.errors import InvalidConfigurationError
-from lightspeed_azure.proxy.inbound import Rejected, check_exposure, make_inbound
+from lightspeed_azure.proxy.inbound import InboundRejected, check_exposure, make_inbound
 
 JWT: dict[str, Any] = {"kind": "jwt", "issuer": "https://sso.example.test", "audience": "llm-proxy"}
 
@@ -200,7 +200,7 @@ async def test_no_web_page_spends_tokens(
     try:
         await make_inbound(OpenInbound()).admit(shown)
         rejected = None
-    except Rejected as error:
+    except InboundRejected as error:
         rejected = (error.reason, error.status, error.headers)
     assert rejected == (reason and (reason, 403, {}))
     await make_inbound(OpenInbound(allow_unauthenticated=True)).admit(shown)

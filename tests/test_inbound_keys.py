@@ -14,7 +14,7 @@ from joserfc import jwt
 from lightspeed_azure.emulators.certificates import CertificateAuthority
 from lightspeed_azure.emulators.faults import Fault
 from lightspeed_azure.errors import InvalidConfigurationError
-from lightspeed_azure.proxy.inbound import Rejected, make_inbound
+from lightspeed_azure.proxy.inbound import InboundRejected, make_inbound
 from lightspeed_azure.proxy.inbound.jwt import VerificationKey, algorithms_of
 
 OLD, NEW = key("RS256"), key("RS256", 1)
@@ -198,7 +198,7 @@ async def test_a_symmetric_key_verifies_nothing(issuer: Issuer) -> None:
     assert not algorithms_of(secret)
     assert not VerificationKey("x", "x", algorithms_of(secret), secret).verifies(token, "HS256")
     forced = VerificationKey("x", "x", frozenset({"HS256"}), secret)
-    with pytest.raises(Rejected):  # nor does the registry of algorithms know it
+    with pytest.raises(InboundRejected):  # nor does the registry of algorithms know it
         forced.verifies(token, "HS256")
 
 

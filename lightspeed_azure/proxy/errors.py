@@ -10,7 +10,7 @@ from lightspeed_azure.errors import (
     StackUnavailableError,
     TokenError,
 )
-from lightspeed_azure.proxy.inbound import Rejected
+from lightspeed_azure.proxy.inbound import InboundRejected
 
 _KINDS = {
     401: "authentication_error",
@@ -53,7 +53,7 @@ def failure_of(error: Exception) -> Failure:
     """Return the failure that an exception becomes."""
     if isinstance(error, Failure):
         return error
-    if isinstance(error, Rejected):
+    if isinstance(error, InboundRejected):
         code = {401: "unauthorized", 403: "forbidden"}.get(error.status, "unavailable")
         return Failure(error.status, code, error.message, error.headers)
     if isinstance(error, ProviderDataError):

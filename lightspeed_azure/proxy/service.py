@@ -17,7 +17,7 @@ from lightspeed_azure.proxy.answer import SERVER, StackAnswerError
 from lightspeed_azure.proxy.endpoints import OPENAPI, client_config
 from lightspeed_azure.proxy.errors import Failure, failure_of
 from lightspeed_azure.proxy.forwarding import Forwarding
-from lightspeed_azure.proxy.inbound import Inbound, Rejected, check_operator
+from lightspeed_azure.proxy.inbound import Inbound, InboundRejected, check_operator
 from lightspeed_azure.proxy.routes import OTHER, Route, Routes
 from lightspeed_azure.proxy.status import Probes, Status, Told
 from lightspeed_azure.proxy.tracing import Tracing
@@ -135,7 +135,7 @@ class Service:
             return await self._own(request, route, request_id)
         try:
             await self._inbound.admit(request.headers)
-        except Rejected as rejected:
+        except InboundRejected as rejected:
             self._metrics.rejected(rejected.reason)
             raise
         if route is None:

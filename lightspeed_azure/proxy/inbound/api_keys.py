@@ -1,4 +1,4 @@
-"""Callers show an API key out of a file that is read again while the proxy runs."""
+"""Callers send an API key from a file that is read again while the proxy runs."""
 
 import asyncio
 import hashlib
@@ -11,7 +11,7 @@ from lightspeed_azure.concurrency.last_good import LastGood
 from lightspeed_azure.config.inbound import ApiKeysInbound
 from lightspeed_azure.proxy.inbound import Headers, InboundStatus
 from lightspeed_azure.proxy.inbound.presented import api_key
-from lightspeed_azure.proxy.inbound.rejected import Reason, Rejected, frameless
+from lightspeed_azure.proxy.inbound.rejected import InboundRejected, Reason, frameless
 from lightspeed_azure.secret_file import SecretFile
 
 _logger = logging.getLogger("lightspeed_azure.inbound")
@@ -26,7 +26,7 @@ _PATIENCE = 1.0
 """Seconds that a request waits for a disk that hangs; then the last known keys are used."""
 
 _SHORTEST = 16
-"""Characters of a key that stands in the file as it is."""
+"""Characters that a key in plain text must have."""
 
 _MOST = 1000
 """Keys: each is compared for every request."""
@@ -36,10 +36,10 @@ _PLAIN = re.compile(r"[!-+\--~]+")
 
 
 class ApiKeys:
-    """Lets in whoever shows a key of the file; for use on one event loop.
+    """Lets in callers with a key of the file. Use it from one event loop.
 
-    Only hashes are kept, and a key is compared with every one of them, so that the time of an
-    answer tells nothing.
+    Only hashes are kept. A key is compared with all of them, so that the time of the comparison
+    reveals nothing.
 
     Args:
         config: where the file is.
@@ -81,7 +81,7 @@ class ApiKeys:
         """Let the request in.
 
         Raises:
-            Rejected: its key is none of the file's.
+            InboundRejected: its key is not in the file.
         """
         judging = self._judge(headers)
         del headers
@@ -93,10 +93,10 @@ class ApiKeys:
         for each in await self._keys.get(_PATIENCE):
             known |= hmac.compare_digest(each, shown)
         if not known:
-            raise Rejected(Reason.API_KEY, "The API key is not known here")
+            raise InboundRejected(Reason.API_KEY, "The API key is not known here")
 
     def status(self) -> InboundStatus:
-        """Return a snapshot, and have the file read again: there may be no callers who do that."""
+        """Return a snapshot, and read the file again in the background, as a caller would."""
         keys = self._keys.value or frozenset()
         if keys and (self._looking is None or self._looking.done()) and _in_a_loop():
             self._looking = asyncio.create_task(self._keys.get(_PATIENCE))

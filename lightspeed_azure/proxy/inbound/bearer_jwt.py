@@ -19,7 +19,7 @@ from lightspeed_azure.proxy.inbound.jwt import (
     unverified,
 )
 from lightspeed_azure.proxy.inbound.presented import bearer
-from lightspeed_azure.proxy.inbound.rejected import Reason, Rejected, frameless
+from lightspeed_azure.proxy.inbound.rejected import InboundRejected, Reason, frameless
 
 _MOST_VERIFIED = 4096
 """Tokens whose good signature is remembered: about one a caller."""
@@ -96,7 +96,7 @@ class BearerJwt:
         """Let the request in; waits only where a key is not known yet.
 
         Raises:
-            Rejected: it is not let in.
+            InboundRejected: it is not let in.
         """
         shown = "\n".join(headers.getall("Authorization", ()))
         digest = hashlib.sha256(shown.encode("utf-8", "surrogateescape")).digest()
@@ -134,7 +134,7 @@ class BearerJwt:
         alg = self._rules.algorithm(jwt.header)
         kid = jwt.header.get("kid")
         if not isinstance(kid, str | None):
-            raise Rejected(Reason.MALFORMED, "The name of the key must be text")
+            raise InboundRejected(Reason.MALFORMED, "The name of the key must be text")
         # A token that no key could make acceptable causes no fetch of keys.
         validity = self._rules.validity(jwt.claims)
         source = self._sources[jwt.claims["iss"]]
@@ -142,4 +142,4 @@ class BearerJwt:
             if key.verifies(token, alg):
                 self._rules.permissions(jwt.claims)
                 return _Verified(source, key, validity)
-        raise Rejected(Reason.SIGNATURE, "The signature is not good")
+        raise InboundRejected(Reason.SIGNATURE, "The signature is not good")

@@ -16,7 +16,7 @@ from lightspeed_azure.concurrency.last_good import LastGood
 from lightspeed_azure.config.inbound import JwtInbound, is_plain
 from lightspeed_azure.network_failure import network_failure, shown
 from lightspeed_azure.proxy.inbound.jwt import VerificationKey, verification_keys
-from lightspeed_azure.proxy.inbound.rejected import Reason, Rejected
+from lightspeed_azure.proxy.inbound.rejected import InboundRejected, Reason
 
 _logger = logging.getLogger("lightspeed_azure.inbound")
 
@@ -237,7 +237,7 @@ class KeySource:
             alg: the algorithm in it.
 
         Raises:
-            Rejected: there are no keys at all, or none of this name.
+            InboundRejected: there are no keys at all, or none of this name.
         """
         found = self._find(kid, alg)
         if not found:
@@ -245,9 +245,11 @@ class KeySource:
             found = self._find(kid, alg)
         if not self._keys:
             text = "The keys of the issuer cannot be had at the moment; try again"
-            raise Rejected(Reason.KEYS_UNAVAILABLE, text, retry_after=self._pause())
+            raise InboundRejected(Reason.KEYS_UNAVAILABLE, text, retry_after=self._pause())
         if not found:
-            raise Rejected(Reason.UNKNOWN_KEY, "Signed with a key that the issuer does not have")
+            raise InboundRejected(
+                Reason.UNKNOWN_KEY, "Signed with a key that the issuer does not have"
+            )
         return found
 
     def status(self) -> KeySourceStatus:

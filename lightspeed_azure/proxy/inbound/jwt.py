@@ -30,7 +30,7 @@ from joserfc.jws import JWSRegistry
 from lightspeed_azure.concurrency.clock import SYSTEM_CLOCK, Clock
 from lightspeed_azure.config.inbound import ALGORITHMS, JwtInbound
 from lightspeed_azure.proxy.inbound.presented import LONGEST
-from lightspeed_azure.proxy.inbound.rejected import Reason, Rejected
+from lightspeed_azure.proxy.inbound.rejected import InboundRejected, Reason
 
 _logger = logging.getLogger("lightspeed_azure.inbound")
 
@@ -77,13 +77,15 @@ def unverified(token: str) -> UnverifiedJwt:
     joserfc's parser accepts repeated names, NaN and infinite numbers; this one does not.
 
     Raises:
-        Rejected: it is encrypted, or not a JWT.
+        InboundRejected: it is encrypted, or not a JWT.
     """
     parts = token.split(".")
     if len(parts) == 5:
-        raise Rejected(Reason.ENCRYPTED, "An encrypted token; only signed ones can be verified")
+        raise InboundRejected(
+            Reason.ENCRYPTED, "An encrypted token; only signed ones can be verified"
+        )
     if len(parts) != 3:
-        raise Rejected(Reason.MALFORMED, _MALFORMED)
+        raise InboundRejected(Reason.MALFORMED, _MALFORMED)
     if parts[2]:  # without a signature it is what `alg: none` makes: the header gives the reason
         _decode(parts[2])
     return UnverifiedJwt(_json(parts[0]), _json(parts[1]))
@@ -91,11 +93,11 @@ def unverified(token: str) -> UnverifiedJwt:
 
 def _decode(text: str) -> bytes:
     if not _BASE64URL.fullmatch(text):
-        raise Rejected(Reason.MALFORMED, _MALFORMED)
+        raise InboundRejected(Reason.MALFORMED, _MALFORMED)
     try:
         return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except ValueError:
-        raise Rejected(Reason.MALFORMED, _MALFORMED) from None
+        raise InboundRejected(Reason.MALFORMED, _MALFORMED) from None
 
 
 def _json(text: str) -> dict[str, Any]:
@@ -110,7 +112,7 @@ def _json(text: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise Rejected(Reason.MALFORMED, _MALFORMED)
+        raise InboundRejected(Reason.MALFORMED, _MALFORMED)
     return value
 
 
@@ -166,18 +168,20 @@ class ClaimRules:
         """Return the algorithm of an acceptable header.
 
         Raises:
-            Rejected: the header is not acceptable.
+            InboundRejected: the header is not acceptable.
         """
         alg = header.get("alg")
         if not isinstance(alg, str) or alg not in self._config.algorithms:
             self._log("alg", _texts(alg), "algorithms", self._config.algorithms)
-            raise Rejected(Reason.ALGORITHM, "Signed with an algorithm that is not accepted")
+            raise InboundRejected(Reason.ALGORITHM, "Signed with an algorithm that is not accepted")
         # No extension is supported, so none may be critical (RFC 7515, section 4.1.11).
         if "crit" in header or "b64" in header:
-            raise Rejected(Reason.CRITICAL_HEADER, "The token has a critical header parameter")
+            raise InboundRejected(
+                Reason.CRITICAL_HEADER, "The token has a critical header parameter"
+            )
         typ = header.get("typ", "JWT")
         if not isinstance(typ, str) or typ.lower() not in _TYPES:
-            raise Rejected(Reason.TOKEN_TYPE, "Another type of token than an access token")
+            raise InboundRejected(Reason.TOKEN_TYPE, "Another type of token than an access token")
         return alg
 
     def validity(self, claims: Mapping[str, Any]) -> Validity:
@@ -187,7 +191,7 @@ class ClaimRules:
             When the token is valid, which it is now.
 
         Raises:
-            Rejected: it is not valid now, from another issuer, or for another audience.
+            InboundRejected: it is not valid now, from another issuer, or for another audience.
         """
         names = ("iss", "exp", "nbf", "aud")
         judged = {name: claims[name] for name in names if claims.get(name) is not None}
@@ -198,33 +202,33 @@ class ClaimRules:
         except ClaimError as error:
             raise self._rejection(error, claims.get(error.claim)) from None
         if max(abs(judged[name]) for name in ("exp", "nbf") if name in judged) > _LATEST:
-            raise Rejected(Reason.MISSING_CLAIM, "The claims exp and nbf must be dates")
+            raise InboundRejected(Reason.MISSING_CLAIM, "The claims exp and nbf must be dates")
         leeway = self._config.leeway
         return Validity(judged.get("nbf", -_LATEST) - leeway, judged["exp"] + leeway)
 
-    def _rejection(self, error: ClaimError, value: Any) -> Rejected:
+    def _rejection(self, error: ClaimError, value: Any) -> InboundRejected:
         """Return the rejection for a claim that joserfc refused."""
         claim, seen = error.claim, _texts(value)
         if isinstance(error, MissingClaimError):
-            return Rejected(Reason.MISSING_CLAIM, f"The token has no claim {claim}")
+            return InboundRejected(Reason.MISSING_CLAIM, f"The token has no claim {claim}")
         if isinstance(error, ExpiredTokenError):
-            return Rejected(Reason.EXPIRED, "The token has expired")
+            return InboundRejected(Reason.EXPIRED, "The token has expired")
         if claim == "aud":
             self._log("aud", seen, "audience", self._config.audience)
-            return Rejected(Reason.AUDIENCE, "The token is meant for another audience")
+            return InboundRejected(Reason.AUDIENCE, "The token is meant for another audience")
         if claim == "iss" and isinstance(value, str):
             self._log("iss", seen, "issuer", self._config.issuer)
-            return Rejected(Reason.ISSUER, "The token is from another issuer")
+            return InboundRejected(Reason.ISSUER, "The token is from another issuer")
         if claim == "nbf" and isinstance(value, int | float) and not isinstance(value, bool):
-            return Rejected(Reason.NOT_YET_VALID, "The token is not valid yet")
+            return InboundRejected(Reason.NOT_YET_VALID, "The token is not valid yet")
         kind = "text" if claim == "iss" else "date"
-        return Rejected(Reason.MISSING_CLAIM, f"The claim {claim} must be a {kind}")
+        return InboundRejected(Reason.MISSING_CLAIM, f"The claim {claim} must be a {kind}")
 
     def permissions(self, claims: Mapping[str, Any]) -> None:
         """Check scopes and the required claims of a verified token.
 
         Raises:
-            Rejected: one is missing.
+            InboundRejected: one is missing.
         """
         # Entra ID and Okta write `scp`; a text is separated by spaces (RFC 8693, section 4.2).
         granted = {
@@ -235,10 +239,10 @@ class ClaimRules:
         }
         if not self._scopes <= granted:
             needed = " ".join(sorted(self._scopes))
-            raise Rejected(Reason.SCOPE, "The token lacks a scope", scope=needed)
+            raise InboundRejected(Reason.SCOPE, "The token lacks a scope", scope=needed)
         for name, values in self._config.required_claims.items():
             if set(values).isdisjoint(_texts(_at(claims, name))):
-                raise Rejected(Reason.CLAIM, "The token lacks a claim that is required here")
+                raise InboundRejected(Reason.CLAIM, "The token lacks a claim that is required here")
 
     def _log(self, claim: str, seen: Sequence[str], key: str, expected: Sequence[str]) -> None:
         """Log what a rejected token has and what it should have; the caller is not told.
@@ -304,7 +308,7 @@ class VerificationKey:
             alg: the algorithm in its header.
 
         Raises:
-            Rejected: a header parameter has a value that its RFC does not allow.
+            InboundRejected: a header parameter has a value that its RFC does not allow.
         """
         if alg not in self.algorithms:
             return False
@@ -314,7 +318,7 @@ class VerificationKey:
         except (BadSignatureError, ValueError):  # such as a point that is not on the curve
             return False
         except JoseError:
-            raise Rejected(Reason.MALFORMED, _MALFORMED) from None
+            raise InboundRejected(Reason.MALFORMED, _MALFORMED) from None
         return True
 
 
