@@ -178,20 +178,20 @@ TRANSPORT: list[tuple[str, Callable[[Emulators], dict[str, Any]], str, str]] = [
     (
         "refused",
         lambda _: {"authority_host": f"https://localhost:{_free_port()}"},
-        "refuses the connection",
-        "Check authority_host",
+        "cannot be reached: connection refused",
+        "Check the host and port in authority_host, and that the service runs",
     ),
     (
         "name",
         lambda _: {"authority_host": "https://nowhere.invalid"},
-        "https://nowhere.invalid cannot be resolved",
-        "the DNS of this machine",
+        "cannot be reached: the name does not resolve",
+        "Check authority_host and the DNS of this machine",
     ),
     (
         "plain",
         lambda emu: {"authority_host": emu.azure.endpoint.replace("http://", "https://")},
-        "No TLS connection",
-        "speaks TLS",
+        "cannot be reached: no TLS connection",
+        "Check that https and the port in authority_host are right, and what a proxy does in between",
     ),
 ]
 
@@ -202,10 +202,11 @@ def test_an_authority_that_cannot_be_reached(
 ) -> None:
     """Each failure of a connection has its own cure, and is passing."""
     del name
-    error = failure(emu, **secret(emu), **block(emu))
+    given = block(emu)
+    error = failure(emu, **secret(emu), **given)
     assert isinstance(error, TokenUnavailableError)
-    assert words in error.message
-    assert cure in error.cure
+    assert error.message == f"Entra ID at {given['authority_host']} {words}"
+    assert error.cure == cure
 
 
 def test_a_private_ca_that_is_not_configured(emu: Emulators, tmp_path: Path) -> None:
@@ -231,8 +232,8 @@ def test_a_private_ca_whose_file_is_gone(emu: Emulators, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        (Fault.reset(), "broke off the connection"),
-        (Fault.truncated(), "broke off the connection"),
+        (Fault.reset(), "cannot be reached: the connection broke"),
+        (Fault.truncated(), "cannot be reached: the connection broke"),
         (Fault.not_json(), "an answer of another kind"),
         (Fault.status(404, body="<html>"), "answers with HTTP 404"),
         (Fault.status(407, body=""), "answers with HTTP 407"),
