@@ -218,11 +218,14 @@ def test_a_private_ca_that_is_not_configured(emu: Emulators, tmp_path: Path) -> 
     assert "Set ca_bundle" in error.cure
 
 
-def test_a_private_ca_whose_file_is_gone(emu: Emulators, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["client_secret", "managed_identity", "azure_cli", "default"])
+def test_a_private_ca_whose_file_is_gone(emu: Emulators, tmp_path: Path, kind: str) -> None:
     """It was there at start-up; the cure names the key, the message the file."""
     file = tmp_path / "ca.pem"
     file.write_bytes(Certificate().public)
-    source = credential_source(configured(emu, **secret(emu), ca_bundle=file))
+    keys = {"managed_identity": "system", "azure_cli": True, "default": True}
+    block = {kind: keys[kind]} if kind in keys else secret(emu)
+    source = credential_source(configured(emu, **block, ca_bundle=file))
     file.unlink()
     with pytest.raises(TokenUnavailableError, match=r"ca\.pem is gone") as caught:
         source(attempt(timeout=10))
@@ -266,6 +269,18 @@ def test_no_managed_identity_endpoint(emu: Emulators, monkeypatch: pytest.Monkey
     monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", endpoint)
     error = failure(emu, managed_identity="system")
     assert isinstance(error, TokenUnavailableError)
+    assert error.message == (
+        f"The managed-identity endpoint {endpoint} cannot be reached: connection refused"
+    )
+    assert "Not on Azure?" in error.cure
+
+
+@pytest.mark.parametrize("status", [400, 404])
+def test_a_server_that_is_no_managed_identity_endpoint(emu: Emulators, status: int) -> None:
+    """The endpoint answers with JSON; a page of another server says nothing about identities."""
+    emu.imds.fault(Fault.status(status, body="<html>"))
+    error = failure(emu, managed_identity="system")
+    assert error.message == f"The managed-identity endpoint {emu.imds.endpoint} cannot be reached"
     assert "Not on Azure?" in error.cure
 
 

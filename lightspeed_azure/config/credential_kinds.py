@@ -37,7 +37,6 @@ _ENDPOINTS = ("IDENTITY_ENDPOINT", "MSI_ENDPOINT", "AZURE_POD_IDENTITY_AUTHORITY
 
 _APPLICATION = {"tenant_id": "AZURE_TENANT_ID", "client_id": "AZURE_CLIENT_ID"}
 
-
 type Build = Callable[[Any, "Config", SecretBytes | None, float, dict[str, Any]], Any]
 """Builds an azure-core `TokenCredential`.
 
@@ -59,7 +58,8 @@ class CredentialKind:
         description: how the log describes an identity; may name {label} and {config.…}.
         needs_azure: whether `build` needs azure.identity.
         is_kept: whether the credential object is kept, or built again for each token. A new object
-            reads rotated files and bypasses the caches of azure-identity and MSAL.
+            bypasses the caches of azure-identity and MSAL. A kind with a file builds a new one, so
+            that rotated files are read.
         replays: whether a kept credential repeats tokens and refusals from a cache of its own, so
             that only a new one gives a new answer.
         required: the keys that this kind needs, each with the environment variable for it.
