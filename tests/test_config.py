@@ -306,6 +306,7 @@ def test_any_object_with_the_attributes_will_do(monkeypatch: pytest.MonkeyPatch)
     mapping = {**IDS, "client_secret": "s"}
     found = [AzureEntraIdConfiguration.from_object(each) for each in (foreign, namespace, mapping)]
     assert found[0] == found[1] == found[2] == AzureEntraIdConfiguration.from_object(found[0])
+    assert found[0].scope is None
     assert found[0].tenant_id == "t"
     assert found[0].tenant_id.get_secret_value() == "t"
 

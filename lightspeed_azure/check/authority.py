@@ -31,7 +31,7 @@ def of_authority(
         clock: POSIX seconds.
     """
     question = name_of(block, AUTHORITY)
-    if not block.kind.asks_authority:
+    if block.kind.endpoint or not block.kind.needs_azure:
         yield well(question, "not asked directly by this kind of credential")
         return
     tenant = block.tenant_id or "organizations"

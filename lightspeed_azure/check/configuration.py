@@ -46,7 +46,7 @@ def of_identities(config: Configuration) -> Iterator[Finding]:
         found = f"{block.credential_kind}{f', {who}' if who else ''}"
         file = block.secret_file()
         if file is None:
-            hint = ", in the configuration or environment" if block.kind.is_inline else ""
+            hint = ", in the configuration or environment" if block.kind.variable else ""
             yield well(question, found + hint)
         elif is_mounted_alone(file.path):
             yield look(

@@ -56,14 +56,16 @@ class CredentialKind:
             stored have the same name.
         build: builds the credential.
         description: how the log describes an identity; may name {label} and {config.…}.
-        needs_azure: whether `build` needs azure.identity.
+        needs_azure: whether `build` needs azure.identity. Otherwise the credential is not
+            azure-identity's, and what it asks is not known.
         is_kept: whether the credential object is kept, or built again for each token. A new object
             bypasses the caches of azure-identity and MSAL. A kind with a file builds a new one, so
             that rotated files are read.
         replays: whether a kept credential repeats tokens and refusals from a cache of its own, so
             that only a new one gives a new answer.
         required: the keys that this kind needs, each with the environment variable for it.
-        variable: the environment variable for `key`, "" if there is none.
+        variable: the environment variable for `key`, "" if there is none. It holds the secret
+            itself if there is no file.
         options: the keys that belong to this kind alone, each with the environment variable that
             counts where `variable` chose the kind.
         excluded: keys that must not be given with this kind, each with the text of the problem.
@@ -71,10 +73,8 @@ class CredentialKind:
         check: returns the check for the content of the file.
         is_binary: whether the file is not text.
         is_assertion: whether the file holds a JWT, whose claims help to find a mistake.
-        is_inline: whether the secret is in the configuration or the environment.
         endpoint: returns the URL of the service on this machine that issues the tokens; None if
             Entra ID does.
-        asks_authority: whether this process sends requests to `authority_host`.
         is_chain: whether several credentials are tried, so that only an answer of the authority
             says why there is no token.
         service: what issues the tokens, for messages.
@@ -105,9 +105,7 @@ class CredentialKind:
     check: Callable[["Config"], Callable[[bytes], None] | None] = lambda _: None
     is_binary: bool = False
     is_assertion: bool = False
-    is_inline: bool = False
     endpoint: Callable[[], str] | None = None
-    asks_authority: bool = True
     is_chain: bool = False
     service: str = "Entra ID at {config.authority_host}"
     link: str = NETWORK
@@ -318,7 +316,6 @@ KINDS: dict[str, CredentialKind] = {
             build=_client_secret,
             required=_APPLICATION,
             variable="AZURE_CLIENT_SECRET",
-            is_inline=True,
         ),
         CredentialKind(
             key="client_secret_path",
@@ -364,7 +361,6 @@ KINDS: dict[str, CredentialKind] = {
                 "write managed_identity: {client_id: …}"
             },
             endpoint=_endpoint,
-            asks_authority=False,
             service="The managed-identity endpoint",
             link=MANAGED_IDENTITY,
             explain=_no_managed_identity,
@@ -392,7 +388,6 @@ KINDS: dict[str, CredentialKind] = {
             description="credential {config.credential}",
             needs_azure=False,
             is_kept=True,
-            asks_authority=False,
             explain=_custom_failure,
             hang=lambda config, is_built: hang_of_custom(str(config.credential), is_built=is_built),
         ),

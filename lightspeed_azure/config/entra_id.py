@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, SecretStr, StrictBool
 
@@ -83,15 +83,16 @@ class AzureEntraIdConfiguration(Block):
         return problems
 
     @classmethod
-    def from_object(cls, obj: object) -> Self:
-        """Return the identity that an object describes; see `Block.from_object`.
+    def foreign_values(cls, obj: object) -> dict[str, Any]:
+        """Return the keys that a foreign object sets; see `Block.foreign_values`.
 
-        The scope of a foreign pydantic model only counts if it was set: lightspeed-stack's own
-        model has a default, which would win over the scope of the cloud.
+        The scope of a pydantic model only counts if it was set: lightspeed-stack's own model has a
+        default, which would win over the scope of the cloud.
         """
-        found = super().from_object(obj)
-        is_default = isinstance(obj, BaseModel) and "scope" not in obj.model_fields_set
-        return found.model_copy(update={"scope": None}) if found.scope and is_default else found
+        found = super().foreign_values(obj)
+        if isinstance(obj, BaseModel) and "scope" not in obj.model_fields_set:
+            found.pop("scope", None)
+        return found
 
     @property
     def kind(self) -> CredentialKind:
