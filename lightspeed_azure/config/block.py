@@ -62,7 +62,12 @@ class Block(BaseModel):
             given: dict[str, Any] = unshown(obj)
             del obj
             return cls(**given)
-        return cls(**attributes(obj, cls.model_fields))
+        return cls(**cls.foreign_values(obj))
+
+    @classmethod
+    def foreign_values(cls, obj: object) -> dict[str, Any]:
+        """Return the attributes of a foreign object that are named like our keys and have a value."""
+        return attributes(obj, cls.model_fields)
 
 
 def attributes(obj: object, names: Mapping[str, object]) -> dict[str, Any]:
