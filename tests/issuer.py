@@ -14,9 +14,9 @@ from joserfc.jws import JWSRegistry
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from lightspeed_azure.emulators.certificates import CertificateAuthority
-from lightspeed_azure.emulators.exchange import Answer, Handling, Request
 from lightspeed_azure.emulators.faults import Fault, FaultQueue
 from lightspeed_azure.emulators.server import ServerThread, Site
+from lightspeed_azure.emulators.service import Answer, Handling, Request
 
 AUDIENCE = "llm-proxy"
 

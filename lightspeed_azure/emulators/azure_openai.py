@@ -6,17 +6,16 @@ The token is judged when the request arrives: one that expires during a stream d
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import SecretStr
 
-from lightspeed_azure.emulators import answers, responses
-from lightspeed_azure.emulators.emulated import Emulated
+from lightspeed_azure.emulators import answers
 from lightspeed_azure.emulators.entra import EntraEmulator
-from lightspeed_azure.emulators.exchange import Answer, Handling, Request
 from lightspeed_azure.emulators.faults import Fault
-from lightspeed_azure.emulators.ledgers import AzureRequests
-from lightspeed_azure.emulators.tokens import TokenIssuer, TokenRefusedError, fingerprint
+from lightspeed_azure.emulators.service import Answer, Emulated, Handling, Request
+from lightspeed_azure.emulators.tokens import TokenRefusedError, fingerprint
 
 AUDIENCE = "https://cognitiveservices.azure.com"
 DEPLOYMENTS = frozenset({"gpt-4o-mini", "text-embedding-3-small"})
@@ -26,14 +25,41 @@ _CREATED = 1_721_172_717  # when gpt-4o-mini was made; any number will do
 _NOT_FOUND = {"error": {"code": "404", "message": "Resource not found"}}
 
 
+@dataclass(frozen=True, slots=True)
+class AzureRequests:
+    """What Azure OpenAI was asked.
+
+    Args:
+        total: all requests; accepted + rejected.
+        accepted: requests whose credential was good, whatever became of them afterwards.
+        rejected: requests answered with 401.
+        faulted: accepted requests that a fault struck.
+        by_reason: rejected requests: missing, bad signature, wrong audience, wrong issuer,
+            expired, revoked.
+        by_token: requests by the fingerprint of their bearer token, good or not.
+        accepted_by_token: the same, accepted ones only.
+        by_path: requests by path below ``/openai/v1``, such as "/chat/completions".
+        by_model: accepted requests by the deployment they name.
+    """
+
+    total: int
+    accepted: int
+    rejected: int
+    faulted: int
+    by_reason: Mapping[str, int]
+    by_token: Mapping[str, int]
+    accepted_by_token: Mapping[str, int]
+    by_path: Mapping[str, int]
+    by_model: Mapping[str, int]
+
+
 class AzureOpenAIEmulator(Emulated):
     """Stands in for ``https://{resource}.openai.azure.com``.
 
     Safe for concurrent use; everything may be changed while it serves.
 
     Args:
-        tokens: judges bearer tokens.
-        entra: whose tenants count as issuers.
+        entra: issues and judges the tokens.
         clock: seconds since the epoch.
 
     Attributes:
@@ -49,11 +75,8 @@ class AzureOpenAIEmulator(Emulated):
 
     name = "Azure OpenAI"
 
-    def __init__(
-        self, *, tokens: TokenIssuer, entra: EntraEmulator, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, *, entra: EntraEmulator, clock: Callable[[], float]) -> None:
         super().__init__(clock)
-        self._tokens = tokens
         self._entra = entra
         self.endpoint = ""
         self.reset()
@@ -107,11 +130,11 @@ class AzureOpenAIEmulator(Emulated):
 
     def revoke(self, token_or_fingerprint: str) -> None:
         """Answer 401 to this token from now on, though it has not expired."""
-        self._tokens.revoke(token_or_fingerprint)
+        self._entra.tokens.revoke(token_or_fingerprint)
 
     def revoke_all_issued_before_now(self) -> None:
         """Answer 401 to every token issued so far."""
-        self._tokens.revoke_all()
+        self._entra.tokens.revoke_all()
 
     def receive(self, request: Request) -> Handling:
         """Judge the credential now, count the request, and say how to deal with it."""
@@ -152,7 +175,7 @@ class AzureOpenAIEmulator(Emulated):
             return
         if not token:
             raise TokenRefusedError("missing")
-        self._tokens.judge(token, audiences=frozenset(self.audiences), issuers=self._entra.issuers)
+        self._entra.judge(token, audiences=frozenset(self.audiences))
 
     def _unauthorized(self, token: str) -> Answer:
         """Return Azure's 401; its words do not tell one reason from another."""
@@ -222,8 +245,8 @@ class AzureOpenAIEmulator(Emulated):
     def _responses(self, asked: Mapping[str, Any]) -> Answer:
         talk = self._talk(asked, asked.get("input"))
         if not asked.get("stream"):
-            return Answer.of(responses.response(talk, asked))
-        return self._stream(responses.response_stream(talk, asked, pieces=self.chunks))
+            return Answer.of(answers.response(talk, asked))
+        return self._stream(answers.response_stream(talk, asked, pieces=self.chunks))
 
     def _completions(self, asked: Mapping[str, Any]) -> Answer:
         return Answer.of(answers.completion(self._talk(asked, asked.get("prompt"))))

@@ -7,15 +7,13 @@ the service's clock, and the same token comes back until it is nearly used up.
 """
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from lightspeed_azure.emulators.applications import Application
-from lightspeed_azure.emulators.emulated import Emulated
+from lightspeed_azure.emulators.directory import Application
 from lightspeed_azure.emulators.entra import EntraEmulator
-from lightspeed_azure.emulators.exchange import Answer, Handling, Request
 from lightspeed_azure.emulators.faults import Fault
-from lightspeed_azure.emulators.ledgers import ImdsRequests
+from lightspeed_azure.emulators.service import Answer, Emulated, Handling, Request
 from lightspeed_azure.emulators.tokens import IssuedToken
 
 _PATH = "/metadata/identity/oauth2/token"
@@ -51,6 +49,23 @@ class ManagedIdentity:
         )
     )
     system: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ImdsRequests:
+    """What the managed-identity endpoint was asked.
+
+    Args:
+        requested: token requests, faults included.
+        issued: *different* tokens: the endpoint repeats one until it is nearly used up.
+        by_identity: token requests by the client id of the identity that answered.
+        by_outcome: token requests by outcome: "200", an error code, a fault's status or kind.
+    """
+
+    requested: int
+    issued: int
+    by_identity: Mapping[str, int]
+    by_outcome: Mapping[str, int]
 
 
 class _ImdsError(Exception):

@@ -5,6 +5,7 @@ aiohttp's low-level server lets a handler abort, truncate and drip, which ASGI s
 
 import asyncio
 import contextlib
+import errno
 import logging
 import math
 import socket
@@ -16,9 +17,8 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from lightspeed_azure.emulators.exchange import Answer, Request, Service
 from lightspeed_azure.emulators.faults import Fault
-from lightspeed_azure.emulators.loopback import listen
+from lightspeed_azure.emulators.service import Answer, Request, Service
 
 _log = logging.getLogger(__name__)
 _RST = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds: closing sends a reset
@@ -93,7 +93,7 @@ class ServerThread:
             runner = web.ServerRunner(server, shutdown_timeout=0.0)
             self._runners.append(runner)
             await runner.setup()
-            sockets = listen(site.port)
+            sockets = _listen(site.port)
             for each in sockets:
                 await web.SockSite(runner, each, ssl_context=site.tls).start()
             ports.append(int(sockets[0].getsockname()[1]))
@@ -225,3 +225,28 @@ def _reset(incoming: web.BaseRequest) -> None:
         raw = incoming.transport.get_extra_info("socket")
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST)
         incoming.transport.abort()
+
+
+def _listen(port: int) -> list[socket.socket]:
+    """Return listening sockets on one port: 127.0.0.1, and ::1 where the machine has it.
+
+    `localhost` may mean either; a stranger on ::1 with our port would be asked in our place.
+    """
+    for _ in range(20):
+        first = socket.create_server(("127.0.0.1", port), backlog=512)
+        taken = int(first.getsockname()[1])
+        try:
+            second = socket.create_server(("::1", taken), family=socket.AF_INET6, backlog=512)
+        except OSError as error:
+            if _is_absent(error):
+                return [first]
+            first.close()
+            if port:
+                raise
+        else:
+            return [first, second]
+    raise OSError("no port is free on both 127.0.0.1 and ::1")
+
+
+def _is_absent(error: OSError) -> bool:
+    return error.errno in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT}

@@ -13,10 +13,8 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from lightspeed_azure.emulators.emulated import Emulated
-from lightspeed_azure.emulators.exchange import Answer, Handling, Request
 from lightspeed_azure.emulators.faults import Fault
-from lightspeed_azure.emulators.ledgers import Tally
+from lightspeed_azure.emulators.service import Answer, Emulated, Handling, Request, Tally
 
 _JSON = "application/json"
 _INVALID = "2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n"

@@ -1,4 +1,4 @@
-"""Azure Key Vault: hands its secrets to whoever carries a good Entra ID token for it.
+"""Azure Key Vault: returns its secrets to requests with a good Entra ID token for it.
 
 https://learn.microsoft.com/rest/api/keyvault/secrets/get-secret/get-secret,
 https://learn.microsoft.com/azure/key-vault/general/authentication-requests-and-responses
@@ -8,12 +8,10 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from lightspeed_azure.emulators.emulated import Emulated
 from lightspeed_azure.emulators.entra import EntraEmulator
-from lightspeed_azure.emulators.exchange import Answer, Handling, Request
 from lightspeed_azure.emulators.faults import Fault
-from lightspeed_azure.emulators.ledgers import Tally
-from lightspeed_azure.emulators.tokens import TokenIssuer, TokenRefusedError
+from lightspeed_azure.emulators.service import Answer, Emulated, Handling, Request, Tally
+from lightspeed_azure.emulators.tokens import TokenRefusedError
 
 RESOURCE = "https://vault.azure.net"
 
@@ -28,8 +26,7 @@ class KeyVaultEmulator(Emulated):
     """Stands in for ``https://{vault}.vault.azure.net``; safe for concurrent use.
 
     Args:
-        tokens: judges bearer tokens.
-        entra: whose tenants count as issuers.
+        entra: issues and judges the tokens.
         clock: seconds since the epoch.
 
     Attributes:
@@ -40,11 +37,8 @@ class KeyVaultEmulator(Emulated):
 
     name = "Key Vault"
 
-    def __init__(
-        self, *, tokens: TokenIssuer, entra: EntraEmulator, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, *, entra: EntraEmulator, clock: Callable[[], float]) -> None:
         super().__init__(clock)
-        self._tokens = tokens
         self._entra = entra
         self.endpoint = ""
         self.reset()
@@ -99,9 +93,7 @@ class KeyVaultEmulator(Emulated):
         """Return the client id of a good token."""
         audiences = frozenset({RESOURCE, f"{RESOURCE}/"})
         try:
-            claims = self._tokens.judge(
-                request.bearer(), audiences=audiences, issuers=self._entra.issuers
-            )
+            claims = self._entra.judge(request.bearer(), audiences=audiences)
         except TokenRefusedError:
             return None
         return str(claims["appid"])

@@ -1,16 +1,20 @@
-"""One HTTP request and its answer, as the emulators see them: free of any server library.
+"""One emulated service: what it receives and answers, its faults, and what it counts.
 
-Header values and bodies carry tokens and secrets, so neither appears in a `repr`.
+Free of any server library. Header values and bodies carry tokens and secrets, so neither appears in
+a `repr`. Counters hold none: tokens appear in them as fingerprints.
 """
 
 import base64
 import json
+import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, unquote
 
-from lightspeed_azure.emulators.faults import Fault
+from lightspeed_azure.emulators.faults import Fault, FaultQueue
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,3 +106,67 @@ class Service(Protocol):
 
     def refusal(self, fault: Fault) -> Answer:
         """Return the body that the real service sends with the status of `fault`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """The counters of a ledger at one moment."""
+
+    counts: Mapping[tuple[str, str], int]
+
+    def of(self, name: str) -> int:
+        """Return a counter without label; 0 when it was never counted."""
+        return self.counts.get((name, ""), 0)
+
+    def by(self, name: str) -> Mapping[str, int]:
+        """Return a labelled counter, by label."""
+        return MappingProxyType(
+            {label: number for (each, label), number in self.counts.items() if each == name}
+        )
+
+
+class Ledger:
+    """Named counters, some with labels. Safe for concurrent use."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: Counter[tuple[str, str]] = Counter()
+
+    def count(self, *names: str, **labelled: str) -> None:
+        """Add one to each of `names`, and to each label, all in one step."""
+        with self._lock:
+            self._counts.update((name, "") for name in names)
+            self._counts.update(labelled.items())
+
+    def snapshot(self) -> Tally:
+        """Return the counters as they stand."""
+        with self._lock:
+            return Tally(dict(self._counts))
+
+    def clear(self) -> None:
+        """Start from nought."""
+        with self._lock:
+            self._counts.clear()
+
+
+class Emulated:
+    """A service that misbehaves when it is asked to.
+
+    Args:
+        clock: seconds since the epoch, as the service sees them.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._ledger = Ledger()
+        self._faults = FaultQueue()
+
+    def clear_faults(self) -> None:
+        """Be well again."""
+        self._faults.clear()
+
+    def _begin_anew(self) -> None:
+        """Have no faults, and counters at nought."""
+        self._faults.clear()
+        self._ledger.clear()
