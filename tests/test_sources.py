@@ -41,7 +41,8 @@ VLLM = Provider("mine", "remote::vllm", "http://127.0.0.1:1/v1")
 class Steps:
     """A clock that moves when it is told to."""
 
-    now = 0.0
+    def __init__(self) -> None:
+        self.now = 0.0
 
     def __call__(self) -> float:
         """Return seconds."""
