@@ -12,7 +12,6 @@ from lightspeed_azure.config.block import Block
 from lightspeed_azure.config.cloud import CLOUDS, CloudName, cloud_of
 from lightspeed_azure.config.managed_identity import ManagedIdentity, which_identity
 from lightspeed_azure.config.problems import Problem, closest
-from lightspeed_azure.config.unshown import Unshown
 from lightspeed_azure.config.values import (
     Identifier,
     Seconds,
@@ -25,6 +24,7 @@ from lightspeed_azure.config.values import (
     scope_name,
     secret_text,
 )
+from lightspeed_azure.secrets import RedactedDict
 
 KINDS: Mapping[str, str] = {
     "client_secret": "client_secret",
@@ -85,7 +85,7 @@ class AzureEntraIdConfiguration(Block):
     provider_id: Annotated[str | None, BeforeValidator(name)] = None
 
     def __init__(self, /, *, environ: Mapping[str, str] | None = None, **data: Any) -> None:
-        data = Unshown(filled(data, os.environ if environ is None else environ))
+        data = RedactedDict(filled(data, os.environ if environ is None else environ))
         del environ
         super().__init__(**data)
 

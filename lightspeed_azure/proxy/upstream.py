@@ -17,11 +17,11 @@ from lightspeed_azure.clients.environment_proxy import environment_proxy
 from lightspeed_azure.clients.generations import GENERATIONS, Generation, of_version
 from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.errors import StackUnavailableError
-from lightspeed_azure.provider_data import HeaderValue
 from lightspeed_azure.proxy.answer import Answer, StackAnswerError
 from lightspeed_azure.proxy.deadline import Deadline
 from lightspeed_azure.proxy.failures import Failure
 from lightspeed_azure.proxy.status import StackState
+from lightspeed_azure.secrets import RedactedStr
 
 _logger = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class Upstream:
     @property
     def authorization(self) -> str | None:
         """What the stack's own authentication wants to see."""
-        return None if self._key is None else HeaderValue(f"Bearer {self._key.get_secret_value()}")
+        return None if self._key is None else RedactedStr(f"Bearer {self._key.get_secret_value()}")
 
     def state(self) -> StackState:
         """Return whether it could be reached when it was last asked."""
