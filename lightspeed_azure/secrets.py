@@ -257,7 +257,7 @@ def _read(path: str) -> tuple[bytes, bool]:
 
 
 def is_mounted_alone(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> bool:
-    """Return whether a path is mounted so that no update reaches it; False where nobody can say.
+    """Return whether a path is mounted so that no update reaches it; False where that is unknown.
 
     Kubernetes mounts with `subPath` so, and containers engines a single bound file: what is
     mounted is one inode, and a file put in its place later is never seen. A directory mounted with

@@ -9,7 +9,7 @@ assertion; issuer, subject and audience of an assertion are named, as the real s
 import datetime as dt
 import uuid
 
-from lightspeed_azure.emulators.service import Answer
+from lightspeed_azure.emulators.service import Response
 
 _FEDERATION = "https://learn.microsoft.com/entra/workload-id/workload-identity-federation"
 _ASSERTIONS = "https://learn.microsoft.com/entra/identity-platform/certificate-credentials"
@@ -37,7 +37,7 @@ class EntraError(Exception):
         """How the refusal is counted."""
         return f"AADSTS{self.code}"
 
-    def answer(self, *, now: float, correlation_id: str, authority: str) -> Answer:
+    def answer(self, *, now: float, correlation_id: str, authority: str) -> Response:
         """Return the body that the real service sends.
 
         Args:
@@ -48,7 +48,7 @@ class EntraError(Exception):
         stamp = f"{dt.datetime.fromtimestamp(now, dt.UTC):%Y-%m-%d %H:%M:%SZ}"
         trace_id = str(uuid.uuid4())
         correlation_id = correlation_id or str(uuid.uuid4())
-        return Answer.of(
+        return Response.of(
             {
                 "error": self.error,
                 "error_description": (
@@ -179,7 +179,7 @@ def expired_assertion(now: float, valid_from: float, expires: float) -> EntraErr
 
 
 def wrong_assertion_audience() -> EntraError:
-    """The assertion is meant for somebody else."""
+    """The assertion has another audience."""
     return EntraError(
         700023,
         401,

@@ -32,7 +32,7 @@ class Conversation:
 
     @property
     def text(self) -> str:
-        """The answer: the question in words, so that whoever reads it sees that it arrived."""
+        """The answer; it repeats the question, so that a reader sees that it arrived."""
         return f"You asked: {self.question} - and {self.model} heard you."
 
     def pieces(self, number: int) -> list[str]:

@@ -38,13 +38,13 @@ class ClientSecret:
         return cls(SecretStr(secret) if isinstance(secret, str) else secret)
 
     def matches(self, offered: str) -> bool:
-        """Tell whether `offered` is this secret."""
+        """Return whether `offered` is this secret."""
         return hmac.compare_digest(offered.encode(), self.value.get_secret_value().encode())
 
 
 @dataclass(frozen=True, slots=True)
 class FederatedCredential:
-    """Trust in another issuer's tokens, such as a cluster's service-account tokens.
+    """Trust in the tokens of another issuer, such as a cluster's service-account tokens.
 
     https://learn.microsoft.com/entra/workload-id/workload-identity-federation
 
@@ -60,14 +60,14 @@ class FederatedCredential:
 
 
 class Application:
-    """An application (service principal) of one tenant; it does not change once it is made.
+    """An application (service principal) of one tenant; immutable.
 
     Args:
         client_id: any text; None: a random one.
         tenant_id: the tenant that knows it.
-        secrets: the client secrets, all of which work until they end.
+        secrets: the client secrets, each of them works until it ends.
         certificates: PEM texts or files; private keys in them are not read.
-        federated: whose tokens prove that it is this application.
+        federated: the issuers whose tokens it can sign in with.
         roles: the claim ``roles`` of its tokens.
     """
 
@@ -128,9 +128,9 @@ class Application:
 
 
 class Directory:
-    """Applications by tenant and client id; a tenant exists when it has one.
+    """Applications by tenant and client id; a tenant exists while it has one.
 
-    It begins with one tenant and one application, both with random names. Safe for concurrent
+    It starts with one tenant and one application, both with random names. Safe for concurrent
     use.
     """
 
@@ -142,7 +142,7 @@ class Directory:
         return f"Directory(tenant_id={self.tenant_id!r}, applications={len(self._applications)})"
 
     def reset(self) -> None:
-        """Forget everything, and begin again with other names and another secret."""
+        """Reset: one tenant and one application, with new names and a new secret."""
         first = Application(tenant_id=str(uuid.uuid4()), secrets=[secrets.token_urlsafe(30)])
         with self._lock:
             self._first = (first.tenant_id, first.client_id)
@@ -161,12 +161,12 @@ class Directory:
 
     @property
     def issuers(self) -> frozenset[str]:
-        """The claim ``iss`` of the tokens of every tenant."""
+        """The claim ``iss`` of each tenant's tokens."""
         with self._lock:
             return frozenset(issuer_of(tenant_id) for tenant_id, _ in self._applications)
 
     def register(self, application: Application) -> None:
-        """Add the application, in the place of one with the same tenant and client id."""
+        """Add the application; it replaces one with the same tenant and client id."""
         with self._lock:
             self._applications[application.tenant_id, application.client_id] = application
 

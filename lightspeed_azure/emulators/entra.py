@@ -18,7 +18,7 @@ from lightspeed_azure.emulators import aadsts
 from lightspeed_azure.emulators.directory import Application, ClientSecret, Directory, issuer_of
 from lightspeed_azure.emulators.faults import Fault
 from lightspeed_azure.emulators.grants import authenticate
-from lightspeed_azure.emulators.service import Answer, Emulated, Handling, Request
+from lightspeed_azure.emulators.service import Emulator, Handling, Request, Response
 from lightspeed_azure.emulators.tokens import IssuedToken, TokenIssuer
 
 _REFRESH_IN_FROM = 7200.0  # seconds; the real service adds `refresh_in` to long-lived tokens only
@@ -46,7 +46,7 @@ class EntraRequests:
     jwks: int
 
 
-class EntraEmulator(Emulated):
+class EntraEmulator(Emulator):
     """Stands in for ``login.microsoftonline.com``.
 
     Safe for concurrent use; everything may be changed while it serves.
@@ -69,10 +69,10 @@ class EntraEmulator(Emulated):
         return f"EntraEmulator(authority={self.authority!r}, tenant_id={self.tenant_id!r})"
 
     def reset(self, *, token_lifetime: float) -> None:
-        """Start anew: another tenant with another application, no faults, counters at nought."""
+        """Reset: another tenant with another application, no faults, counters at 0."""
         self._directory.reset()
         self.tokens.reset()
-        self._begin_anew()
+        self._reset()
         self.token_lifetime = token_lifetime
 
     @property
@@ -87,7 +87,7 @@ class EntraEmulator(Emulated):
 
     @property
     def requests(self) -> EntraRequests:
-        """What has been asked until now."""
+        """The counters as they stand."""
         tally = self._ledger.snapshot()
         return EntraRequests(
             requested=tally.of("requested"),
@@ -111,12 +111,12 @@ class EntraEmulator(Emulated):
         return self.tokens.judge(token, audiences=audiences, issuers=self._directory.issuers)
 
     def register(self, application: Application) -> Application:
-        """Let the application's tenant know it, in the place of one with the same client id."""
+        """Add an application to its tenant; it replaces one with the same client id."""
         self._directory.register(application)
         return application
 
     def rotate_secret(self) -> SecretStr:
-        """Give the default application a new secret in the place of the old ones; return it."""
+        """Replace the default application's secrets by a new one, and return that."""
         secret = SecretStr(secrets.token_urlsafe(30))
         self.register(self.application.replace(secrets=[secret]))
         return secret
@@ -136,7 +136,7 @@ class EntraEmulator(Emulated):
         self.tokens.rotate_key(keep=keep)
 
     def fault(self, fault: Fault, *, times: int | None = None, on: str = "token") -> None:
-        """Let `fault` strike.
+        """Apply `fault` to requests.
 
         Args:
             fault: what happens.
@@ -180,7 +180,7 @@ class EntraEmulator(Emulated):
         return self.tokens.issue(claims, self.token_lifetime if lifetime is None else lifetime)
 
     def receive(self, request: Request) -> Handling:
-        """Count the request, and say how to deal with it."""
+        """Count the request, and return how to answer it."""
         parts = request.path.strip("/").split("/")
         match parts:
             case [tenant, "oauth2", "v2.0", "token"]:
@@ -195,7 +195,7 @@ class EntraEmulator(Emulated):
                 self._ledger.count("discovery")
                 return Handling(
                     self._faults.take("discovery"),
-                    lambda: Answer.of(_instance(self.authority, request.query, self.tenant_id)),
+                    lambda: Response.of(_instance(self.authority, request.query, self.tenant_id)),
                 )
             case [tenant, "v2.0", ".well-known", "openid-configuration"]:
                 self._ledger.count("discovery")
@@ -203,15 +203,15 @@ class EntraEmulator(Emulated):
                     self._faults.take("discovery"),
                     lambda: self._describe(tenant, lambda: _configuration(self.authority, tenant)),
                 )
-        return Handling(None, lambda: Answer.of({"error": "not_found"}, status=404))
+        return Handling(None, lambda: Response.of({"error": "not_found"}, status=404))
 
-    def refusal(self, fault: Fault) -> Answer:
+    def refusal(self, fault: Fault) -> Response:
         """Return what Entra ID says when it is overloaded or out of order."""
         text = "A transient error has occurred. Please try again."
         error = aadsts.EntraError(90033, fault.code, "temporarily_unavailable", text)
         return self._refuse(error, "")
 
-    def _refuse(self, error: aadsts.EntraError, correlation_id: str) -> Answer:
+    def _refuse(self, error: aadsts.EntraError, correlation_id: str) -> Response:
         return error.answer(
             now=self._clock(), correlation_id=correlation_id, authority=self.authority
         )
@@ -223,7 +223,7 @@ class EntraEmulator(Emulated):
             self._ledger.count(by_outcome=fault.outcome)
         return Handling(fault, lambda: self._token(tenant, request))
 
-    def _token(self, tenant: str, request: Request) -> Answer:
+    def _token(self, tenant: str, request: Request) -> Response:
         try:
             grant = authenticate(
                 request,
@@ -248,14 +248,14 @@ class EntraEmulator(Emulated):
         if lifetime >= _REFRESH_IN_FROM:
             body["refresh_in"] = whole // 2
         headers = {"Cache-Control": "no-store, no-cache", "Pragma": "no-cache"}
-        return Answer.of({**body, "access_token": token.value}, headers=headers)
+        return Response.of({**body, "access_token": token.value}, headers=headers)
 
-    def _describe(self, tenant: str, document: Callable[[], object]) -> Answer:
+    def _describe(self, tenant: str, document: Callable[[], object]) -> Response:
         try:
             self._directory.know(tenant, discovery=True)
         except aadsts.EntraError as error:
             return self._refuse(error, "")
-        return Answer.of(document())
+        return Response.of(document())
 
 
 def _configuration(authority: str, tenant: str) -> dict[str, object]:

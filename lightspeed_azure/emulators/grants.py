@@ -1,4 +1,4 @@
-"""The client-credentials grant: who asks for a token, for which resource, and what proves it.
+"""The client-credentials grant: which client asks for a token, for which resource, with which proof.
 
 RFC 6749, section 4.4. A client assertion (RFC 7523) is a signed JWT in place of a client secret: an
 application that signs with its own certificate names itself as issuer; any other issuer is a
@@ -27,7 +27,7 @@ _UNBELIEVED: Options = {**BY_ISSUER_CLOCK, "verify_signature": False}
 
 @dataclass(frozen=True, slots=True)
 class Assertion:
-    """A client assertion that has been read, and not been believed yet."""
+    """A client assertion that has been parsed but not verified yet."""
 
     token: str = field(repr=False)
     headers: Mapping[str, Any] = field(repr=False)
@@ -48,11 +48,11 @@ class Assertion:
         return cls(token, headers, claims)
 
     def grant(self, application: Application) -> str:
-        """Tell what kind of proof it is: "certificate" or "federated"."""
+        """Return what kind of proof it is: "certificate" or "federated"."""
         return "certificate" if self.claims.get("iss") == application.client_id else "federated"
 
     def verify(self, application: Application, *, audiences: frozenset[str], now: float) -> None:
-        """Believe it.
+        """Verify it.
 
         Args:
             application: whom it should speak for.
@@ -60,7 +60,7 @@ class Assertion:
             now: seconds since the epoch by the issuer's clock.
 
         Raises:
-            EntraError: why it is not believed.
+            EntraError: why it is not accepted.
         """
         if self.grant(application) == "certificate":
             self._verify_certificate(application, audiences)
@@ -131,7 +131,7 @@ class Grant:
     """What a client may have.
 
     Args:
-        application: who asks.
+        application: the client.
         resource: the scope without ``/.default``.
         proof: "client_secret", "certificate" or "federated".
     """

@@ -65,7 +65,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """What the emulator sends back: one body, or `chunks` with `interval` seconds between them."""
 
     status: int
@@ -78,23 +78,23 @@ class Answer:
     @classmethod
     def of(
         cls, value: object, *, status: int = 200, headers: Mapping[str, str] | None = None
-    ) -> "Answer":
+    ) -> "Response":
         """Return `value` as a JSON answer."""
         return cls(status=status, body=json.dumps(value).encode(), headers=headers or {})
 
 
 @dataclass(frozen=True, slots=True)
 class Handling:
-    """How one request is to be dealt with: the fault that strikes it, and the honest answer.
+    """How to answer one request: its fault, and the correct answer.
 
-    `respond` is called at most once, and never when the fault takes the answer's place.
+    `respond` is called at most once, and never when the fault replaces the answer.
     """
 
     fault: Fault | None
-    respond: Callable[[], Answer] = field(repr=False)
+    respond: Callable[[], Response] = field(repr=False)
 
 
-class Service(Protocol):
+class EmulatedService(Protocol):
     """One emulated service. `receive` is called on the servers' thread, and must not wait."""
 
     @property
@@ -102,9 +102,9 @@ class Service(Protocol):
         """What the service is called in logs."""
 
     def receive(self, request: Request) -> Handling:
-        """Count the request, judge it at this moment, and say how to deal with it."""
+        """Count the request, judge it now, and return how to answer it."""
 
-    def refusal(self, fault: Fault) -> Answer:
+    def refusal(self, fault: Fault) -> Response:
         """Return the body that the real service sends with the status of `fault`."""
 
 
@@ -144,13 +144,13 @@ class Ledger:
             return Tally(dict(self._counts))
 
     def clear(self) -> None:
-        """Start from nought."""
+        """Set all counters to 0."""
         with self._lock:
             self._counts.clear()
 
 
-class Emulated:
-    """A service that misbehaves when it is asked to.
+class Emulator:
+    """A service that fails on demand.
 
     Args:
         clock: seconds since the epoch, as the service sees them.
@@ -163,10 +163,10 @@ class Emulated:
         self._faults = FaultQueue()
 
     def clear_faults(self) -> None:
-        """Be well again."""
+        """Drop all faults."""
         self._faults.clear()
 
-    def _begin_anew(self) -> None:
-        """Have no faults, and counters at nought."""
+    def _reset(self) -> None:
+        """Drop all faults, and set the counters to 0."""
         self._faults.clear()
         self._ledger.clear()

@@ -90,10 +90,10 @@ class Emulators:
             directory.cleanup()
 
     def reset(self, *, token_lifetime: float = 3600.0) -> None:
-        """Be as if newly started, on the same ports: tests share the servers this way.
+        """Reset everything but the ports, so that tests can share the servers.
 
         Tenant, application, secret and signing key are new, so what one test got does not serve
-        another; counters are at nought, faults gone, connections dropped, and the clock is the
+        another; counters are at 0, faults gone, connections dropped, and the clock is the
         machine's.
         """
         if self._servers is not None:

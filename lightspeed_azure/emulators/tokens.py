@@ -119,7 +119,7 @@ class TokenIssuer:
             self._key_id = key_id
 
     def reset(self) -> None:
-        """Start anew: tokens issued before are signed by a key that is no longer known."""
+        """Reset: tokens issued before are signed by a key that is no longer known."""
         with self._lock:
             self._forget()
 

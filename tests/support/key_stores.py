@@ -1,4 +1,4 @@
-"""The emulators of Azure, with an Azure Key Vault and a HashiCorp Vault beside them."""
+"""The emulators of Azure, plus Azure Key Vault and HashiCorp Vault."""
 
 from collections.abc import Iterator
 from typing import Self
@@ -13,7 +13,7 @@ from lightspeed_azure.emulators.server import ServerThread, Site
 
 
 class KeyStores(Emulators):
-    """Entra ID, IMDS and Azure OpenAI, and the two stores for keys; `ca_bundle` covers all of them."""
+    """Entra ID, IMDS, Azure OpenAI, Key Vault and Vault; `ca_bundle` is good for all of them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class KeyStores(Emulators):
         super().stop()
 
     def reset(self, *, token_lifetime: float = 3600.0) -> None:
-        """Be as if newly started, on the same ports."""
+        """Reset everything but the ports."""
         if self._store_servers is not None:
             self._store_servers.drop_connections()
         super().reset(token_lifetime=token_lifetime)

@@ -18,7 +18,7 @@ from lightspeed_azure.emulators import answers
 from lightspeed_azure.emulators.certificates import CertificateAuthority
 from lightspeed_azure.emulators.faults import Fault
 from lightspeed_azure.emulators.server import ServerThread, Site
-from lightspeed_azure.emulators.service import Answer, Handling, Ledger, Request
+from lightspeed_azure.emulators.service import Handling, Ledger, Request, Response
 from lightspeed_azure.emulators.tokens import fingerprint
 
 _STREAM = "text/event-stream; charset=utf-8"
@@ -46,7 +46,7 @@ class KeyedProvider:
         return f"{type(self).__name__}({self.name!r})"
 
     def reset(self) -> None:
-        """Know no key, and have counted nothing."""
+        """Reset: no good keys, counters at 0."""
         self.keys = ()
         self._ledger.clear()
 
@@ -75,16 +75,16 @@ class KeyedProvider:
         self._ledger.count(accepted=fingerprint(key))
         return Handling(None, lambda: self.answer(request))
 
-    def refusal(self, fault: Fault) -> Answer:
+    def refusal(self, fault: Fault) -> Response:
         """Return the body for a fault."""
-        return Answer.of({"error": {"code": str(fault.code), "message": "out of order"}})
+        return Response.of({"error": {"code": str(fault.code), "message": "out of order"}})
 
     def is_public(self, request: Request) -> bool:
         """Return whether a request needs no key."""
         del request
         return False
 
-    def unauthorized(self) -> Answer:
+    def unauthorized(self) -> Response:
         """Return the 401 that OpenAI gives, and vLLM's is much like it."""
         error = {
             "message": "Incorrect API key provided.",
@@ -92,9 +92,9 @@ class KeyedProvider:
             "param": None,
             "code": "invalid_api_key",
         }
-        return Answer.of({"error": error}, status=401)
+        return Response.of({"error": error}, status=401)
 
-    def answer(self, request: Request) -> Answer:
+    def answer(self, request: Request) -> Response:
         """Return what the service says to a request with a good key."""
         raise NotImplementedError
 
@@ -102,7 +102,7 @@ class KeyedProvider:
 class OpenAICompatible(KeyedProvider):
     """Chat completions, embeddings and models, as OpenAI, vLLM and many others serve them."""
 
-    def answer(self, request: Request) -> Answer:
+    def answer(self, request: Request) -> Response:
         """Return what the API says."""
         asked = request.json()
         talk = answers.Conversation(
@@ -112,13 +112,13 @@ class OpenAICompatible(KeyedProvider):
             if asked.get("stream"):
                 usage = bool((asked.get("stream_options") or {}).get("include_usage"))
                 events = tuple(answers.chat_stream(talk, pieces=4, usage=usage))
-                return Answer(200, content_type=_STREAM, chunks=events)
-            return Answer.of(answers.chat(talk))
+                return Response(200, content_type=_STREAM, chunks=events)
+            return Response.of(answers.chat(talk))
         if request.path.endswith("/embeddings"):
-            return Answer.of(answers.embeddings(asked, talk.model))
+            return Response.of(answers.embeddings(asked, talk.model))
         if request.path.endswith("/models"):
-            return Answer.of({"object": "list", "data": []})
-        return Answer.of({"error": {"message": "Not Found"}}, status=404)
+            return Response.of({"object": "list", "data": []})
+        return Response.of({"error": {"message": "Not Found"}}, status=404)
 
 
 class WatsonX(OpenAICompatible):
@@ -131,10 +131,10 @@ class WatsonX(OpenAICompatible):
         """The list of models is open to everybody."""
         return request.path.endswith("/foundation_model_specs")
 
-    def answer(self, request: Request) -> Answer:
+    def answer(self, request: Request) -> Response:
         """Return what the API says."""
         if self.is_public(request):
-            return Answer.of({"resources": [{"model_id": "ibm/granite", "functions": []}]})
+            return Response.of({"resources": [{"model_id": "ibm/granite", "functions": []}]})
         return super().answer(request)
 
 
@@ -171,10 +171,10 @@ class Iam(KeyedProvider):
                 "errorCode": "BXNIM0415E",
                 "errorMessage": "Provided API key could not be found.",
             }
-            return Handling(None, lambda: Answer.of(body, status=400))
+            return Handling(None, lambda: Response.of(body, status=400))
         self._ledger.count(accepted=fingerprint(key))
         good = {"access_token": self.token(key), "token_type": "Bearer", "expires_in": 3600}
-        return Handling(None, lambda: Answer.of(good))
+        return Handling(None, lambda: Response.of(good))
 
 
 class Vertex(KeyedProvider):
@@ -183,16 +183,16 @@ class Vertex(KeyedProvider):
     https://cloud.google.com/vertex-ai/generative-ai/docs/model-reference/inference
     """
 
-    def unauthorized(self) -> Answer:
+    def unauthorized(self) -> Response:
         """Return Google's 401."""
         message = "Request had invalid authentication credentials."
         error = {"code": 401, "message": message, "status": "UNAUTHENTICATED"}
-        return Answer.of({"error": error}, status=401)
+        return Response.of({"error": error}, status=401)
 
-    def answer(self, request: Request) -> Answer:
+    def answer(self, request: Request) -> Response:
         """Return what the model says."""
         if not request.path.endswith(("generateContent", "GenerateContent")):
-            return Answer.of({"publisherModels": []})
+            return Response.of({"publisherModels": []})
         contents = request.json().get("contents") or [{}]
         words = " ".join(str(part.get("text", "")) for part in contents[-1].get("parts", []))
         model = request.path.rpartition("/")[2].partition(":")[0]
@@ -210,8 +210,8 @@ class Vertex(KeyedProvider):
         }
         if request.path.endswith("GenerateContent"):  # streamGenerateContent
             event = f"data: {json.dumps(said)}\r\n\r\n".encode()
-            return Answer(200, content_type=_STREAM, chunks=(event,))
-        return Answer.of(said)
+            return Response(200, content_type=_STREAM, chunks=(event,))
+        return Response.of(said)
 
 
 class GoogleTokens(KeyedProvider):
@@ -231,13 +231,13 @@ class GoogleTokens(KeyedProvider):
         self.issued: list[str] = []
 
     def reset(self) -> None:
-        """Know nobody, and have issued nothing."""
+        """Reset: no good keys, no tokens issued."""
         super().reset()
         self.token_lifetime = 3600.0
         self.issued = []
 
     def receive(self, request: Request) -> Handling:
-        """Judge who asks."""
+        """Judge the proof of the client."""
         form = request.form()
         key = form.get("refresh_token", "")
         if form.get("assertion"):
@@ -245,7 +245,7 @@ class GoogleTokens(KeyedProvider):
         if key not in self.keys:
             self._ledger.count("rejected")
             body = {"error": "invalid_grant", "error_description": "Invalid JWT Signature."}
-            return Handling(None, lambda: Answer.of(body, status=400))
+            return Handling(None, lambda: Response.of(body, status=400))
         self._ledger.count(accepted=fingerprint(key))
         token = f"ya29.google-access-token-{next(self._numbers)}"
         self.issued.append(token)
@@ -256,7 +256,7 @@ class GoogleTokens(KeyedProvider):
             "expires_in": int(self.token_lifetime),
             "token_type": "Bearer",
         }
-        return Handling(None, lambda: Answer.of(good))
+        return Handling(None, lambda: Response.of(good))
 
 
 class ProviderEmulators:
@@ -307,7 +307,7 @@ class ProviderEmulators:
             self._directory.cleanup()
 
     def reset(self) -> None:
-        """Be as if newly started, on the same ports."""
+        """Reset everything but the ports."""
         for service in self._services:
             service.reset()
 
