@@ -17,7 +17,7 @@ from lightspeed_azure.config.inbound import ApiKeysInbound
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.proxy.inbound import Inbound, InboundStatus, make_inbound
 from lightspeed_azure.proxy.inbound.presented import LONGEST
-from lightspeed_azure.secret_file import SecretFile
+from lightspeed_azure.secrets import SecretFile
 
 ONE, TWO, THREE = "cAn4ry-key-number-one", "cAn4ry-key-number-two", "cAn4ry-key-number-three"
 

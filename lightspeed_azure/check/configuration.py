@@ -11,7 +11,7 @@ from lightspeed_azure.config.problems import meant
 from lightspeed_azure.enrichment import endpoints_in, enriched, identities_of, providers_in, read
 from lightspeed_azure.enrichment.synthesis import source_name, stack_configuration
 from lightspeed_azure.errors import InvalidConfigurationError
-from lightspeed_azure.secret_file import SecretFile, is_mounted_alone
+from lightspeed_azure.secrets import SecretFile, is_mounted_alone
 
 CONFIGURATION, CREDENTIAL, RUN_YAML = "configuration", "credential", "run.yaml"
 ASSERTION = "assertion"

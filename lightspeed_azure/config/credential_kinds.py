@@ -17,7 +17,7 @@ from lightspeed_azure.config.certificate import certificate_check, expiry
 from lightspeed_azure.config.custom_credential import hang_of_custom, make_custom
 from lightspeed_azure.errors import CredentialRejectedError, TokenError, TokenUnavailableError
 from lightspeed_azure.network_failure import network_failure, shown
-from lightspeed_azure.secret_file import SecretFile
+from lightspeed_azure.secrets import SecretFile
 
 if TYPE_CHECKING:
     from lightspeed_azure.config.entra_id import AzureEntraIdConfiguration as Config

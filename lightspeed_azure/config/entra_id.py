@@ -13,7 +13,6 @@ from lightspeed_azure.config.credential_kinds import KINDS, CredentialKind
 from lightspeed_azure.config.custom_credential import factory_name
 from lightspeed_azure.config.managed_identity import ManagedIdentity, which_identity
 from lightspeed_azure.config.problems import Problem, closest
-from lightspeed_azure.config.unshown import Unshown
 from lightspeed_azure.config.values import (
     Identifier,
     Seconds,
@@ -26,7 +25,7 @@ from lightspeed_azure.config.values import (
     scope_name,
     secret_text,
 )
-from lightspeed_azure.secret_file import SecretFile
+from lightspeed_azure.secrets import RedactedDict, SecretFile
 
 
 class AzureEntraIdConfiguration(Block):
@@ -64,7 +63,7 @@ class AzureEntraIdConfiguration(Block):
     provider_id: Annotated[str | None, BeforeValidator(name)] = None
 
     def __init__(self, /, *, environ: Mapping[str, str] | None = None, **data: Any) -> None:
-        data = Unshown(filled(data, os.environ if environ is None else environ))
+        data = RedactedDict(filled(data, os.environ if environ is None else environ))
         del environ
         super().__init__(**data)
 

@@ -11,7 +11,7 @@ from lightspeed_azure.config.entra_id import AzureEntraIdConfiguration
 from lightspeed_azure.config.problems import Problem
 from lightspeed_azure.config.provider_credentials import ProviderCredential
 from lightspeed_azure.errors import InvalidConfigurationError
-from lightspeed_azure.secret_file import SecretFile
+from lightspeed_azure.secrets import SecretFile
 
 KEY_NAME = "apitoken"
 """The file in a directory with a provider's key, as OpenShift Lightspeed calls it."""

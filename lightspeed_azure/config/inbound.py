@@ -16,7 +16,6 @@ from lightspeed_azure.config.problems import (
     closest,
     unknown_key,
 )
-from lightspeed_azure.config.unshown import Unshown
 from lightspeed_azure.config.values import (
     SECONDS,
     Seconds,
@@ -25,6 +24,7 @@ from lightspeed_azure.config.values import (
     http_url,
     plain_text,
 )
+from lightspeed_azure.secrets import RedactedDict
 
 ALGORITHMS = (
     *("RS256", "RS384", "RS512"),
@@ -195,11 +195,11 @@ def inbound(value: Any) -> InboundConfiguration:
         return value
     if not isinstance(value, Mapping):
         raise LocatedConfigurationError([Problem((), "must be a map; write kind: jwt below it")])
-    given: dict[str, Any] = Unshown((str(name), value[name]) for name in value)
+    given: dict[str, Any] = RedactedDict((str(name), value[name]) for name in value)
     kind = given.get("kind")
     kind = "none" if kind is None else kind.strip() if isinstance(kind, str) else kind
     if isinstance(kind, str) and kind in KINDS:
-        return KINDS[kind](**Unshown({**given, "kind": kind}))
+        return KINDS[kind](**RedactedDict({**given, "kind": kind}))
     known = {name for block in KINDS.values() for name in block.model_fields}
     problems = [Problem(("kind",), f"must be one of {', '.join(KINDS)}")]
     problems += [Problem((name,), unknown_key(name, known)) for name in given if name not in known]

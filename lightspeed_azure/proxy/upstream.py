@@ -18,11 +18,11 @@ from lightspeed_azure.clients.generations import GENERATIONS, Generation, of_ver
 from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.errors import StackUnavailableError
 from lightspeed_azure.network_failure import network_failure, shown
-from lightspeed_azure.provider_data import HeaderValue
 from lightspeed_azure.proxy.answer import Answer, StackAnswerError
 from lightspeed_azure.proxy.errors import Failure
 from lightspeed_azure.proxy.status import StackState
 from lightspeed_azure.proxy.timing import Deadline
+from lightspeed_azure.secrets import RedactedStr
 
 _logger = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ class Upstream:
     @property
     def authorization(self) -> str | None:
         """The `Authorization` header for the stack's own authentication."""
-        return None if self._key is None else HeaderValue(f"Bearer {self._key.get_secret_value()}")
+        return None if self._key is None else RedactedStr(f"Bearer {self._key.get_secret_value()}")
 
     def state(self) -> StackState:
         """Return whether the last connection succeeded."""

@@ -7,9 +7,9 @@ from typing import Any, Self
 from pydantic import SecretStr
 
 from lightspeed_azure.config import AzureEntraIdConfiguration
-from lightspeed_azure.config.unshown import unshown
 from lightspeed_azure.errors import InvalidConfigurationError, TokenError
 from lightspeed_azure.process_wide import ProcessWide
+from lightspeed_azure.secrets import redacted
 from lightspeed_azure.tokens.cache import CacheStatus, TokenCache
 from lightspeed_azure.tokens.entra import credential_source
 from lightspeed_azure.tokens.identity import Identity
@@ -56,7 +56,7 @@ class AzureEntraIDManager(metaclass=ProcessWide):
         Raises:
             InvalidConfigurationError: the configuration cannot work.
         """
-        config = unshown(config)
+        config = redacted(config)
         manager: Self = cls.build(**cache_options)
         manager.set_config(config)
         return manager
@@ -76,7 +76,7 @@ class AzureEntraIDManager(metaclass=ProcessWide):
         Raises:
             InvalidConfigurationError: the configuration cannot work; the one before stays.
         """
-        config = unshown(config)
+        config = redacted(config)
         blocks = _blocks(config)
         _check_distinct(blocks)
         before = self._caches

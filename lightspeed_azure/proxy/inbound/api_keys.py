@@ -12,7 +12,7 @@ from lightspeed_azure.config.inbound import ApiKeysInbound
 from lightspeed_azure.proxy.inbound import Headers, InboundStatus
 from lightspeed_azure.proxy.inbound.presented import api_key
 from lightspeed_azure.proxy.inbound.rejected import InboundRejected, Reason, frameless
-from lightspeed_azure.secret_file import SecretFile
+from lightspeed_azure.secrets import SecretFile
 
 _logger = logging.getLogger("lightspeed_azure.inbound")
 
