@@ -387,7 +387,7 @@ def test_the_enricher_switches_model_validation_off_and_does_nothing_else(tmp_pa
     """Every `remote::azure` provider gets `model_validation: false`; all the rest is unchanged."""
     original = stack_configuration("https://example.openai.azure.com/openai/v1", tmp_path)
     providers = original["providers"]["inference"]
-    providers.append(providers[0] | {"provider_id": "second"})
+    providers.append(copy.deepcopy(providers[0]) | {"provider_id": "second"})
     providers.append({"provider_id": "openai", "provider_type": "remote::openai", "config": {}})
     original = yaml.safe_load(yaml.safe_dump(original))
     expected = copy.deepcopy(original)
