@@ -12,9 +12,9 @@ import httpx
 import pytest
 from check_support import check, run, states, write_configuration
 
-from lightspeed_azure.check.authority import of_authority
 from lightspeed_azure.check.claims import audience_for
-from lightspeed_azure.check.inference import located, of_service
+from lightspeed_azure.check.entra_id import check_authority
+from lightspeed_azure.check.inference import check_service, diagnose
 from lightspeed_azure.check.stack import VECTOR_STORES, StackService
 from lightspeed_azure.clients.generation import LLAMA_STACK
 from lightspeed_azure.config import AzureEntraIdConfiguration, LlamaStackConfiguration
@@ -35,8 +35,8 @@ def test_a_stack_that_is_down_leaves_the_other_answers(configuration: Path) -> N
     code, findings = check(configuration, "--inference", "azure/gpt-4o-mini")
     assert code == 1
     found = states(findings)
-    assert {question for question, state in found.items() if state == "ill"} == {"stack"}
-    assert found["token"] == found["clock"] == found["authority"] == found["audience"] == "well"
+    assert {question for question, state in found.items() if state == "failed"} == {"stack"}
+    assert found["token"] == found["clock"] == found["authority"] == found["audience"] == "ok"
     assert "was not asked" in findings["inference"][0]["found"]
 
 
@@ -47,9 +47,9 @@ def test_entra_id_that_is_down_leaves_the_other_answers(
     monkeypatch.setenv("AZURE_AUTHORITY_HOST", f"https://localhost:{free_port()}")
     code, findings = check(configuration)
     assert code == 1
-    assert states(findings)["authority"] == states(findings)["token"] == "ill"
+    assert states(findings)["authority"] == states(findings)["token"] == "failed"
     assert "authority_host" in findings["authority"][0]["cure"]
-    assert states(findings)["configuration"] == "well"
+    assert states(findings)["configuration"] == "ok"
 
 
 def test_a_certificate_that_is_not_trusted(
@@ -83,7 +83,7 @@ def test_a_configuration_that_cannot_work_is_2(tmp_path: Path) -> None:
         f"✗ configuration   {file}:1: azure_entra_id.tenant: there is no such key" in result.output
     )
     assert "→ Did you mean tenant_id?" in result.output
-    assert json.loads(run("check", "-c", str(file), "--json").stdout)["well"] is False
+    assert json.loads(run("check", "-c", str(file), "--json").stdout)["ok"] is False
     assert run("check", "-c", str(tmp_path / "missing.yaml")).exit_code == 2
 
 
@@ -93,7 +93,7 @@ def test_without_entra_id_that_is_the_finding(tmp_path: Path) -> None:
     file.write_text(f"llama_stack: {{url: 'http://127.0.0.1:{free_port()}'}}\n")
     code, findings = check(file)
     assert code == 1
-    assert states(findings)["credential"] == "ill"
+    assert states(findings)["credential"] == "failed"
 
 
 def test_a_run_yaml_that_is_not_enriched(configuration: Path) -> None:
@@ -108,19 +108,20 @@ def test_a_run_yaml_that_is_not_enriched(configuration: Path) -> None:
     assert "sk-1" not in texts
     assert any("lightspeed-azure enrich" in finding["cure"] for finding in findings["run.yaml"])
     file.write_text("providers: x\n")
-    assert states(check(configuration)[1])["run.yaml"] == "ill"
+    assert states(check(configuration)[1])["run.yaml"] == "failed"
 
 
 @pytest.mark.parametrize(
-    ("offset", "state"), [(0, "well"), (30, "well"), (120, "look"), (-120, "look"), (400, "ill")]
+    ("offset", "state"),
+    [(0, "ok"), (30, "ok"), (120, "warning"), (-120, "warning"), (400, "failed")],
 )
 def test_the_clock_is_compared_with_entra_ids(
     azure_emulators: Emulators, azure_environment: dict[str, str], offset: float, state: str
 ) -> None:
     """Some seconds do not matter; over five minutes nothing works."""
     block = AzureEntraIdConfiguration()
-    findings = list(of_authority(block, clock=lambda: time.time() + offset))
-    assert [finding.state for finding in findings] == ["well", state]
+    findings = list(check_authority(block, clock=lambda: time.time() + offset))
+    assert [finding.state for finding in findings] == ["ok", state]
     if offset > 60:
         assert f"{offset:.0f} s ahead" in findings[1].found
 
@@ -265,8 +266,8 @@ LOCATED = [
 @pytest.mark.parametrize(("status", "text", "found", "cure"), LOCATED)
 def test_a_fault_is_located(status: int, text: str, found: str, cure: str) -> None:
     """The same status means another thing from Azure than from the stack itself, with its cure."""
-    finding = located(status, text, "azure/m")
-    assert (finding.state, finding.found, finding.cure) == ("ill", found, cure)
+    finding = diagnose(status, text, "azure/m")
+    assert (finding.state, finding.found, finding.cure) == ("failed", found, cure)
 
 
 @pytest.mark.parametrize(("seconds", "status", "advised"), [(7.0, 401, True), (0.2, 401, False)])
@@ -282,7 +283,7 @@ def test_the_log_format_is_advised_where_a_refusal_was_slow(
     )
     times = iter([0.0, seconds])
     findings = list(
-        of_service(
+        check_service(
             stack,
             AzureEntraIDManager.isolated(),
             ProviderCredentials(),
@@ -295,7 +296,7 @@ def test_the_log_format_is_advised_where_a_refusal_was_slow(
     assert said == (
         [
             (
-                "look",
+                "warning",
                 "the stack took 7 s to pass this refusal on",
                 "Start it with LLAMA_STACK_LOG_FORMAT=json: drawing a traceback holds it up",
             )
@@ -326,7 +327,7 @@ def test_an_audience_that_the_endpoint_does_not_take(
     """A token for another cloud has a cross, and the scope to set."""
     monkeypatch.setenv("AZURE_API_BASE", "https://x.openai.azure.us/openai/v1")
     _, findings = check(configuration)
-    assert states(findings)["audience"] == "ill"
+    assert states(findings)["audience"] == "failed"
     assert "https://cognitiveservices.azure.us/.default" in findings["audience"][0]["cure"]
 
 
@@ -396,7 +397,7 @@ def test_versions_that_do_not_fit_and_a_key_that_is_missing(
         f"Run a server of series {series}: lightspeed-azure needs llama-stack-client>=0.7"
     )
     assert "llama_stack.api_key" in findings["access"][0]["cure"]
-    assert {states(findings)[name] for name in ("versions", "access")} == {"ill"}
+    assert {states(findings)[name] for name in ("versions", "access")} == {"failed"}
 
 
 class Stack(BaseHTTPRequestHandler):
@@ -443,7 +444,7 @@ def test_vector_stores_with_embeddings_of_azure(
     with ThreadingHTTPServer(("127.0.0.1", 0), Stack) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         config = LlamaStackConfiguration(url=f"http://127.0.0.1:{server.server_address[1]}")
-        found = [each for each in StackService(config).examine() if each.question == VECTOR_STORES]
+        found = [each for each in StackService(config).check() if each.question == VECTOR_STORES]
         server.shutdown()
     assert [(each.found, each.cure) for each in found] == (
         [

@@ -73,7 +73,7 @@ def test_the_doctor_says_it_too(tmp_path: Path) -> None:
     config.write_text("azure_entra_id: {managed_identity: system, deadline: 1}\n")
     source.write_text(GIVEN[1][0])
     (finding,) = check(config, "--run-yaml", str(source))[1]["run.yaml"]
-    assert finding["state"] == "ill"
+    assert finding["state"] == "failed"
     assert finding["cure"] == "Give the run.yaml that it holds"
 
 

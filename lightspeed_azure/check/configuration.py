@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from lightspeed_azure.check.claims import claims_of
-from lightspeed_azure.check.finding import Finding, State, ill, look, of_problem, well
+from lightspeed_azure.check.finding import Finding, State, failed, from_problem, ok, warning
 from lightspeed_azure.config import AzureEntraIdConfiguration, Configuration
 from lightspeed_azure.config.files_named import secret_file
 from lightspeed_azure.config.problems import meant
@@ -29,10 +29,10 @@ def name_of(block: AzureEntraIdConfiguration, question: str) -> str:
     return f"{question} ({block.provider_id})" if block.provider_id else question
 
 
-def of_identities(config: Configuration) -> Iterator[Finding]:
+def check_identities(config: Configuration) -> Iterator[Finding]:
     """Yield what each identity signs in with, and whether its file can change."""
     if not config.azure_entra_id and not config.provider_credentials:
-        yield ill(
+        yield failed(
             CREDENTIAL,
             "Entra ID is not configured",
             "Add an azure_entra_id block; an empty one reads the AZURE_… variables",
@@ -48,30 +48,30 @@ def of_identities(config: Configuration) -> Iterator[Finding]:
         file = secret_file(block)
         if file is None:
             hint = block.credential_kind == "client_secret"
-            yield well(question, found + (", in the configuration or environment" if hint else ""))
+            yield ok(question, found + (", in the configuration or environment" if hint else ""))
         elif is_mounted_alone(file.path):
-            yield look(
+            yield warning(
                 question,
                 f"{found}; {file.path} is on a subPath mount, or mounted as a single file: it never changes",
                 "Mount the whole volume, so that a rotated secret arrives without a restart",
             )
         else:
-            yield well(question, f"{found}; {file.path} is read again for each renewal")
+            yield ok(question, f"{found}; {file.path} is read again for each renewal")
         if file and block.credential_kind == "federated_token_file":
-            yield from _of_assertion(name_of(block, ASSERTION), file)
+            yield from _check_assertion(name_of(block, ASSERTION), file)
 
 
-def _of_assertion(question: str, file: SecretFile) -> Iterator[Finding]:
+def _check_assertion(question: str, file: SecretFile) -> Iterator[Finding]:
     """Yield what a federated credential is compared with; none of these claims is a secret."""
     claims = claims_of(file.read()) or {}
     given = claims.get("aud")
     audiences = [str(each) for each in given] if isinstance(given, list) else [str(given)]
     found = f"iss {claims.get('iss')}, sub {claims.get('sub')}, aud {', '.join(audiences)}"
     if any(each.startswith(EXCHANGE) for each in audiences):
-        yield well(question, found)
+        yield ok(question, found)
     else:
         cure = f"Have it issued for {EXCHANGE}, unless the federated credential names this audience"
-        yield look(question, found, cure)
+        yield warning(question, found, cure)
 
 
 def providers_known(
@@ -86,10 +86,10 @@ def providers_known(
         found = _run_yaml(config, given)
         return (providers_in(*found), endpoints_in(*found)) if found else ({}, {})
     except InvalidConfigurationError:
-        return {}, {}  # of_run_yaml reports it
+        return {}, {}  # check_run_yaml reports it
 
 
-def of_provider_ids(config: Configuration, providers: Mapping[str, str]) -> Iterator[Finding]:
+def check_provider_ids(config: Configuration, providers: Mapping[str, str]) -> Iterator[Finding]:
     """Yield which identities serve a provider that the stack does not have.
 
     Args:
@@ -102,7 +102,7 @@ def of_provider_ids(config: Configuration, providers: Mapping[str, str]) -> Iter
     for block in config.azure_entra_id if providers else ():
         name = block.provider_id
         if name is not None and name not in providers and name not in used:
-            yield of_problem(
+            yield from_problem(
                 name_of(block, CREDENTIAL),
                 f"the stack has no provider {name}; {meant(name, providers)}",
             )
@@ -122,7 +122,7 @@ def _run_yaml(config: Configuration, given: Path | None) -> tuple[str, str] | No
     return (read(path), str(path)) if path and there else None
 
 
-def of_run_yaml(config: Configuration, given: Path | None) -> Iterator[Finding]:
+def check_run_yaml(config: Configuration, given: Path | None) -> Iterator[Finding]:
     """Yield what the enricher says of the stack's configuration."""
     stack = config.llama_stack
     azure = bool(config.azure_entra_id or not config.provider_credentials)
@@ -135,16 +135,16 @@ def of_run_yaml(config: Configuration, given: Path | None) -> Iterator[Finding]:
         library = bool(stack and stack.use_as_library_client and name == source_name(stack))
         outcome = enriched(text, name, identities, expand_aliases=library)
     except InvalidConfigurationError as error:
-        yield from (of_problem(RUN_YAML, problem) for problem in error.problems)
+        yield from (from_problem(RUN_YAML, problem) for problem in error.problems)
         return
     if outcome.changes and not library:
         for change in outcome.changes:
             cure = f"lightspeed-azure enrich {name} -o enriched.yaml, and start the stack from that"
-            yield look(RUN_YAML, f"not enriched: {change}", cure)
+            yield warning(RUN_YAML, f"not enriched: {change}", cure)
     else:
         how = "is enriched when the stack starts" if outcome.changes else "needs no enriching"
-        yield well(RUN_YAML, f"{name} {how}")
-    for warning in outcome.warnings:
+        yield ok(RUN_YAML, f"{name} {how}")
+    for problem in outcome.warnings:
         # In library mode the stack starts here, so what it needs can be judged here.
-        fatal = library and warning in outcome.fatal
-        yield of_problem(RUN_YAML, warning, state=State.ILL if fatal else State.LOOK)
+        fatal = library and problem in outcome.fatal
+        yield from_problem(RUN_YAML, problem, state=State.FAILED if fatal else State.WARNING)

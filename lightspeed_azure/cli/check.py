@@ -15,7 +15,7 @@ from lightspeed_azure.errors import InvalidConfigurationError
 if TYPE_CHECKING:
     from lightspeed_azure.check import Finding
 
-_MARKS = {"well": ("✓", "green"), "look": ("!", "yellow"), "ill": ("✗", "red")}
+_MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "failed": ("✗", "red")}
 _WIDTH = 15
 
 
@@ -47,12 +47,12 @@ def check(
     the configuration cannot work.
     """
     with working("Starting"):
-        from lightspeed_azure.check import as_data, examine, unreadable  # noqa: PLC0415 - slow
+        from lightspeed_azure.check import as_data, configuration_findings, run_checks  # noqa: PLC0415 - slow
 
     findings: list[Finding] = []
     code = GOOD
     try:
-        for finding in examine(
+        for finding in run_checks(
             config_path(config), run_yaml=run_yaml, inference=inference, working=working
         ):
             findings.append(finding)
@@ -60,13 +60,13 @@ def check(
                 _show(finding)
     except InvalidConfigurationError as error:
         code = BAD_INPUT
-        for finding in unreadable(error):
+        for finding in configuration_findings(error):
             findings.append(finding)
             if not as_json:
                 _show(finding)
     if as_json:
         click.echo(json.dumps(as_data(findings), indent=2))
-    if code == GOOD and any(finding.state == "ill" for finding in findings):
+    if code == GOOD and any(finding.state == "failed" for finding in findings):
         code = NOT_WELL
     sys.exit(code)
 

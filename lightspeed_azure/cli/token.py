@@ -39,7 +39,7 @@ def token(
         raise InvalidConfigurationError("--raw, --header and --json exclude each other; keep one")
     with working("Asking Entra ID"):
         from lightspeed_azure.check.claims import claims_of, shown  # noqa: PLC0415 - slow
-        from lightspeed_azure.check.token import lifetime  # noqa: PLC0415
+        from lightspeed_azure.check.entra_id import lifetime  # noqa: PLC0415
         from lightspeed_azure.config import load_configuration  # noqa: PLC0415
         from lightspeed_azure.tokens.manager import AzureEntraIDManager  # noqa: PLC0415
 
