@@ -1,5 +1,6 @@
 """`lightspeed-azure check` while parts are down or wrong: each answer stands by itself."""
 
+import contextlib
 import importlib.metadata
 import json
 import threading
@@ -7,6 +8,7 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import httpx
 import pytest
@@ -17,7 +19,11 @@ from lightspeed_azure.check.entra_id import check_authority
 from lightspeed_azure.check.inference import check_service, diagnose
 from lightspeed_azure.check.stack import VECTOR_STORES, StackService
 from lightspeed_azure.clients.generation import LLAMA_STACK
-from lightspeed_azure.config import AzureEntraIdConfiguration, LlamaStackConfiguration
+from lightspeed_azure.config import (
+    AzureEntraIdConfiguration,
+    LlamaStackConfiguration,
+    load_configuration,
+)
 from lightspeed_azure.demo.processes import free_port
 from lightspeed_azure.emulators import Emulators
 from lightspeed_azure.keys.provider_credentials import ProviderCredentials
@@ -38,6 +44,11 @@ def test_a_stack_that_is_down_leaves_the_other_answers(configuration: Path) -> N
     assert {question for question, state in found.items() if state == "failed"} == {"stack"}
     assert found["token"] == found["clock"] == found["authority"] == found["audience"] == "ok"
     assert "was not asked" in findings["inference"][0]["found"]
+    (stack,) = findings["stack"]
+    url = load_configuration(configuration).llama_stack
+    assert url is not None
+    assert stack["found"] == f"{url.url}: connection refused"
+    assert stack["cure"] == "Check the host and port in llama_stack.url, and that the service runs"
 
 
 def test_entra_id_that_is_down_leaves_the_other_answers(
@@ -60,6 +71,18 @@ def test_a_certificate_that_is_not_trusted(
     _, findings = check(configuration)
     assert "not trusted" in findings["authority"][0]["found"]
     assert "ca_bundle" in findings["authority"][0]["cure"]
+
+
+def test_a_ca_bundle_that_is_missing(configuration: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that names no file is not reported as a failure of the network."""
+    monkeypatch.delenv("AZURE_AUTHORITY_CA_BUNDLE")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
+    (finding,) = check(configuration)[1]["authority"]
+    assert (finding["state"], finding["found"], finding["cure"]) == (
+        "failed",
+        "the CA bundle cannot be read",
+        "Check ca_bundle, REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE",
+    )
 
 
 def test_a_secret_that_is_refused(configuration: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -404,11 +427,13 @@ class Stack(BaseHTTPRequestHandler):
     """A stack with vector stores, whose embedding model is a provider's."""
 
     embedding = "azure"
+    model: ClassVar[dict[str, str]] = {"provider_id": "azure", "model_type": "llm"}
+    more: ClassVar[list[dict[str, str]]] = []
 
     def do_GET(self) -> None:
         """Say what it serves."""
         models = [
-            {"id": "azure/chat", "custom_metadata": {"provider_id": "azure", "model_type": "llm"}},
+            {"id": "azure/chat", "custom_metadata": self.model},
             {
                 "id": f"{self.embedding}/embed",
                 "custom_metadata": {"provider_id": self.embedding, "model_type": "embedding"},
@@ -418,6 +443,7 @@ class Stack(BaseHTTPRequestHandler):
         providers = [
             {**azure, "api": "inference", "config": {"base_url": "https://x/openai/v1"}},
             {"provider_id": "faiss", "provider_type": "inline::faiss", "api": "vector_io"},
+            *self.more,
         ]
         answers = {
             "/v1/version": {"version": "0.7.3"},
@@ -435,17 +461,38 @@ class Stack(BaseHTTPRequestHandler):
         """Be silent."""
 
 
+@contextlib.contextmanager
+def serving() -> Iterator[LlamaStackConfiguration]:
+    """Serve `Stack`, and yield how to reach it."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Stack) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield LlamaStackConfiguration(url=f"http://127.0.0.1:{server.server_address[1]}")
+        server.shutdown()
+
+
+def test_a_model_without_a_provider_is_known_by_its_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing provider_id is not the text "None"; an entry without an id is no provider."""
+    monkeypatch.setattr(Stack, "model", {"model_type": "llm"})
+    monkeypatch.setattr(Stack, "more", [{"provider_type": "remote::openai", "api": "inference"}])
+    with serving() as config:
+        stack = StackService(config)
+        findings = list(stack.check())
+    assert stack.providers == {"azure": "remote::azure", "faiss": "inline::faiss"}
+    assert stack.models == {"azure/embed": "azure"}
+    assert stack.provider_of("azure/chat") == "azure"
+    assert stack.provider_of("None") is None
+    (models,) = [each for each in findings if each.question == "models"]
+    assert (models.state, models.found) == ("ok", "azure/chat, azure/embed")
+
+
 @pytest.mark.parametrize("embedding", ["azure", "sentence-transformers"])
 def test_vector_stores_with_embeddings_of_azure(
     embedding: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They get no token, which is said; with embeddings of another provider nothing is."""
     monkeypatch.setattr(Stack, "embedding", embedding)
-    with ThreadingHTTPServer(("127.0.0.1", 0), Stack) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        config = LlamaStackConfiguration(url=f"http://127.0.0.1:{server.server_address[1]}")
+    with serving() as config:
         found = [each for each in StackService(config).check() if each.question == VECTOR_STORES]
-        server.shutdown()
     assert [(each.found, each.cure) for each in found] == (
         [
             (
