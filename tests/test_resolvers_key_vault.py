@@ -8,7 +8,7 @@ from resolving import Hook, hook_fixture
 from signing_in import configured, emu_fixture, running_fixture
 
 from lightspeed_azure import AzureEntraIDManager
-from lightspeed_azure.config.key_vault import KeyVaultConfiguration
+from lightspeed_azure.config.vaults import KeyVaultConfiguration
 from lightspeed_azure.emulators import Emulators, Fault
 from lightspeed_azure.errors import CredentialResolutionError
 from lightspeed_azure.keys import resolve_credential

@@ -13,7 +13,7 @@ from resolving import Hook, hook_fixture
 from signing_in import emu_fixture, running_fixture
 from token_cache_fakes import FakeClock
 
-from lightspeed_azure.config.vault import VaultConfiguration
+from lightspeed_azure.config.vaults import VaultConfiguration
 from lightspeed_azure.emulators import Emulators, Fault
 from lightspeed_azure.errors import CredentialResolutionError, InvalidConfigurationError
 from lightspeed_azure.keys import get_api_key, resolve_credential

@@ -7,8 +7,8 @@ from pathlib import Path
 from lightspeed_azure.check.claims import claims_of
 from lightspeed_azure.check.finding import Finding, State, failed, from_problem, ok, warning
 from lightspeed_azure.config import AzureEntraIdConfiguration, Configuration
-from lightspeed_azure.config.files_named import secret_file
-from lightspeed_azure.config.problems import meant
+from lightspeed_azure.config.block import meant
+from lightspeed_azure.config.files import secret_file
 from lightspeed_azure.enrichment import endpoints_in, enriched, identities_of, providers_in, read
 from lightspeed_azure.enrichment.synthesis import source_name, stack_configuration
 from lightspeed_azure.errors import InvalidConfigurationError

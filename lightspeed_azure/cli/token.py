@@ -80,7 +80,7 @@ def _check_provider(wanted: str, known: list[str | None]) -> None:
     Raises:
         InvalidConfigurationError: with the names that there are.
     """
-    from lightspeed_azure.config.problems import meant  # noqa: PLC0415 - slow
+    from lightspeed_azure.config.block import meant  # noqa: PLC0415 - slow
 
     names = [name for name in known if name is not None]
     if wanted in names:

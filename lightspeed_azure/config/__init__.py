@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lightspeed_azure.config.block import LocatedConfigurationError
 from lightspeed_azure.config.credential_resolver import CredentialResolverConfiguration
 from lightspeed_azure.config.entra_id import AzureEntraIdConfiguration
 from lightspeed_azure.config.llama_stack import LlamaStackConfiguration
-from lightspeed_azure.config.problems import LocatedConfigurationError
 from lightspeed_azure.config.provider_credentials import ProviderCredential
 from lightspeed_azure.config.proxy import ProxyConfiguration
 from lightspeed_azure.config.reader import Reader

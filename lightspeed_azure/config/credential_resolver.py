@@ -9,19 +9,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, StrictBool
+from pydantic import BeforeValidator, Field, StrictBool, ValidationInfo
 
-from lightspeed_azure.config.block import Block
-from lightspeed_azure.config.key_vault import KeyVaultConfiguration
-from lightspeed_azure.config.problems import (
-    LocatedConfigurationError,
+from lightspeed_azure.config.block import (
+    Block,
     Problem,
     closest,
     unknown_key,
 )
 from lightspeed_azure.config.unshown import Unshown, unshown
 from lightspeed_azure.config.values import SECONDS, boolean, plain_text
-from lightspeed_azure.config.vault import VaultConfiguration
+from lightspeed_azure.config.vaults import KeyVaultConfiguration, VaultConfiguration
 
 BUILT_IN: Mapping[str, type[Block]] = {
     "keyvault": KeyVaultConfiguration,
@@ -60,12 +58,16 @@ def _use(value: Any) -> str:
 _Long = Annotated[float, Field(ge=0, le=86400, strict=True, allow_inf_nan=False), SECONDS]
 
 
-def _options(value: Any) -> Any:
+def _options(value: Any, info: ValidationInfo) -> Any:
+    """Return the options of a resolver; those of a built-in one that is enabled as its block."""
     if isinstance(value, Block):
         return value
     if not isinstance(value, Mapping):
         raise ValueError("must be a map of keys and values")  # noqa: TRY004 - pydantic collects it
-    return unshown(value)
+    # `info.data` lacks a key that is not valid: then it is not known which resolver this is.
+    kind = info.data.get("use", "") or info.data.get("name") if "use" in info.data else None
+    block = BUILT_IN.get(kind or "") if info.data.get("enabled") is not False else None
+    return block(**unshown(value)) if block else unshown(value)
 
 
 class CredentialResolverConfiguration(Block):
@@ -85,30 +87,9 @@ class CredentialResolverConfiguration(Block):
     stale_if_error: _Long | None = None
     failures: Annotated[int, Field(ge=1, strict=True)] = 3
     rest: _Long = 30.0
-    options: Annotated[Any, BeforeValidator(_options), Field(repr=False, exclude=True)] = Unshown()
-
-    def __init__(self, /, **data: Any) -> None:
-        data = Unshown(data)
-        kind, options = _kind(data), data.get("options")
-        # Another key's problem hides none of the options', and the other way round: see cross_check.
-        if kind in BUILT_IN and isinstance(options, Mapping) and not _wrong(kind, options):
-            data["options"] = BUILT_IN[kind](**{str(key): value for key, value in options.items()})
-        elif kind in BUILT_IN and options is None:
-            data["options"] = Unshown()
-        super().__init__(**data)
-
-    @classmethod
-    def cross_check(cls, given: Mapping[str, Any]) -> list[Problem]:
-        """Return what is wrong with the options of our own resolvers."""
-        options = given.get("options")
-        kind = _kind(given)
-        if given.get("enabled") is False or kind not in BUILT_IN or isinstance(options, Block):
-            return []
-        if not isinstance(options, Mapping):
-            return []
-        return [
-            Problem(("options", *problem.key), problem.text) for problem in _wrong(kind, options)
-        ]
+    options: Annotated[
+        Any, BeforeValidator(_options), Field(repr=False, exclude=True, validate_default=True)
+    ] = Unshown()
 
     @property
     def kind(self) -> str:
@@ -224,15 +205,3 @@ def check_plugin(name: str, blocks: Sequence[CredentialResolverConfiguration]) -
         yield Problem((), "is a resolver that is switched off; remove its enabled: false")
     elif name not in known and (nearest := closest(name, known)):
         yield Problem((), f"there is no such resolver; did you mean {nearest}?")
-
-
-def _kind(data: Mapping[str, Any]) -> str:
-    return str(data.get("use") or data.get("name") or "").strip()
-
-
-def _wrong(kind: str, options: Mapping[Any, Any]) -> tuple[Problem, ...]:
-    try:
-        BUILT_IN[kind](**{str(key): value for key, value in options.items()})
-    except LocatedConfigurationError as error:
-        return error.located
-    return ()

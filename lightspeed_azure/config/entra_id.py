@@ -8,10 +8,9 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, SecretStr, StrictBool
 
-from lightspeed_azure.config.block import Block
+from lightspeed_azure.config.block import Block, Problem, closest
 from lightspeed_azure.config.cloud import CLOUDS, CloudName, cloud_of
 from lightspeed_azure.config.managed_identity import ManagedIdentity, which_identity
-from lightspeed_azure.config.problems import Problem, closest
 from lightspeed_azure.config.unshown import Unshown
 from lightspeed_azure.config.values import (
     Identifier,

@@ -8,9 +8,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, StrictBool
 
-from lightspeed_azure.config.block import Block
+from lightspeed_azure.config.block import Block, Problem
 from lightspeed_azure.config.llama_stack import is_loopback
-from lightspeed_azure.config.problems import Problem
 from lightspeed_azure.config.values import (
     SECONDS,
     Seconds,

@@ -4,28 +4,32 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightspeed_azure.config.block import Block, typed_keys
+from lightspeed_azure.config.block import (
+    Block,
+    Key,
+    LocatedConfigurationError,
+    Problem,
+    closest,
+    typed_keys,
+    unknown_key,
+)
 from lightspeed_azure.config.credential_resolver import (
     BUILT_IN,
     CredentialResolverConfiguration,
     check_kind,
     check_plugin,
 )
-from lightspeed_azure.config.credential_shapes import flattened, items_of
 from lightspeed_azure.config.entra_id import KINDS, AzureEntraIdConfiguration
-from lightspeed_azure.config.environment import UnsetVariableError, expand
-from lightspeed_azure.config.files_named import check_files, check_source
+from lightspeed_azure.config.files import check_files, check_source
 from lightspeed_azure.config.llama_stack import LlamaStackConfiguration
-from lightspeed_azure.config.problems import (
-    Key,
-    LocatedConfigurationError,
-    Problem,
-    closest,
-    unknown_key,
+from lightspeed_azure.config.provider_credentials import (
+    ProviderCredential,
+    check_against,
+    flattened,
+    items_of,
 )
-from lightspeed_azure.config.provider_credentials import ProviderCredential, check_against
 from lightspeed_azure.config.proxy import ProxyConfiguration
-from lightspeed_azure.config.substitution import substituted
+from lightspeed_azure.config.substitution import UnsetVariableError, expand, substituted
 from lightspeed_azure.config.unified import provider_problems, stack_block, with_unified
 
 _BLOCKS = (

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lightspeed_azure.config.problems import Key, Problem
+from lightspeed_azure.config.block import Key, Problem
 from lightspeed_azure.enrichment.yaml_faults import explained, unprintable
 
 

@@ -23,7 +23,7 @@ from lightspeed_azure.concurrency.fork import (
 )
 from lightspeed_azure.config.certificate import expiry
 from lightspeed_azure.config.entra_id import AzureEntraIdConfiguration
-from lightspeed_azure.config.files_named import secret_file
+from lightspeed_azure.config.files import secret_file
 from lightspeed_azure.errors import InvalidConfigurationError, LightspeedAzureError
 from lightspeed_azure.tokens.azure_credential import (
     Credential,

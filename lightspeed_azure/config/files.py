@@ -1,14 +1,13 @@
-"""The files that a configuration names: which there are, and whether they can be used."""
+"""The files that a configuration names, and whether they can be used."""
 
 import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from lightspeed_azure.config.block import Block
+from lightspeed_azure.config.block import Block, Problem
 from lightspeed_azure.config.certificate import certificate_check
 from lightspeed_azure.config.entra_id import AzureEntraIdConfiguration
-from lightspeed_azure.config.problems import Problem
 from lightspeed_azure.config.provider_credentials import ProviderCredential
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.secret_file import SecretFile
