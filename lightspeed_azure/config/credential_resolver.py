@@ -64,8 +64,8 @@ def _options(value: Any, info: ValidationInfo) -> Any:
         return value
     if not isinstance(value, Mapping):
         raise ValueError("must be a map of keys and values")  # noqa: TRY004 - pydantic collects it
-    # `info.data` lacks a key that is not valid: then it is not known which resolver this is.
-    kind = info.data.get("use", "") or info.data.get("name") if "use" in info.data else None
+    # A key with an invalid value is missing from info.data; then the resolver is not known.
+    kind = (info.data["use"] or info.data.get("name")) if "use" in info.data else None
     block = BUILT_IN.get(kind or "") if info.data.get("enabled") is not False else None
     return block(**unshown(value)) if block else unshown(value)
 
