@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lightspeed_azure.cli.console import working
 from lightspeed_azure.cli.options import (
     CONFIG_VARIABLE,
     config_option,
@@ -14,7 +15,6 @@ from lightspeed_azure.cli.options import (
     examples,
     verbose_option,
 )
-from lightspeed_azure.cli.progress import working
 from lightspeed_azure.errors import InvalidConfigurationError
 
 if TYPE_CHECKING:
@@ -37,17 +37,17 @@ STANDARD = "-"
     "-o",
     "--output",
     metavar="FILE",
-    help="Where the result goes, mode 0600.  [default: -, standard output]",
+    help="File for the result, mode 0600.  [default: -, standard output]",
 )
-@config_option("Whose azure_entra_id block says which identities there are.")
+@config_option("The configuration with the azure_entra_id block.")
 @click.option("--in-place", is_flag=True, help="Write the result over INPUT.")
 @click.option("--dry-run", is_flag=True, help="Show what would change, and write nothing.")
 @click.option(
     "--drop-api-key",
     is_flag=True,
-    help="Remove the api_key of Azure providers, so that nothing falls back to it.",
+    help="Remove the api_key of Azure providers, so that no request falls back to it.",
 )
-@click.option("--no-repair", is_flag=True, help="Set model_validation, and leave all else.")
+@click.option("--no-repair", is_flag=True, help="Set model_validation, and change nothing else.")
 @click.option(
     "-e", "--env-file", metavar="FILE", help="No longer supported: tokens are never written."
 )
@@ -66,12 +66,12 @@ def enrich(
 ) -> None:
     """Prepare a stack's run.yaml for Entra ID.
 
-    Writes a copy in which `remote::azure` providers start without a key. INPUT is run.yaml or the
-    same as JSON; - is standard input. Without INPUT: what the configuration describes in unified
-    mode, else run.yaml here. Sets model_validation: false on these providers, lets
-    ${env.AZURE_API_KEY} be unset, and says what else would not work, with the line. Comments, order,
-    quotes and anchors stay: only Azure's lines differ. An alias or a merge key on an Azure provider
-    is an error. Nothing changes when the configuration has no azure_entra_id block.
+    Writes a copy whose `remote::azure` providers start without a key. INPUT is run.yaml, as YAML or
+    JSON; - is standard input. The default is what the configuration describes in unified mode, or
+    else run.yaml in this directory. Sets model_validation: false on these providers, makes
+    ${env.AZURE_API_KEY} optional, and reports what else would not work, with its line. Comments,
+    order, quotes and anchors stay: only Azure's lines differ. An alias or a merge key on an Azure
+    provider is an error. Nothing changes when the configuration has no azure_entra_id block.
     """
     from lightspeed_azure import enrichment  # noqa: PLC0415 - not for --help
 
