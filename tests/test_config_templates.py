@@ -9,7 +9,7 @@ from lightspeed_azure import AzureEntraIdConfiguration, InvalidConfigurationErro
 from lightspeed_azure.config import LlamaStackConfiguration, load_configuration
 from lightspeed_azure.config.provider_credentials import ProviderCredential
 from lightspeed_azure.config.vaults import VaultConfiguration
-from lightspeed_azure.enrichment import enriched
+from lightspeed_azure.enrichment import enrich_text
 
 NAME = "AZURE_CLIENT_SECRET"
 
@@ -151,7 +151,7 @@ registered_resources:
   models: [{model_id: m, provider_id: azure}]
 storage: {path: '${env.STORE', prompt: 'Say {{ name }} and ${NAME}'}
 """
-    warnings = enriched(run, "run.yaml", (None,)).warnings
+    warnings = enrich_text(run, "run.yaml", (None,)).warnings
     assert [line for line in warnings if "holds" in line] == [
         f"run.yaml:{line}"
         for line in (

@@ -9,7 +9,7 @@ from lightspeed_azure.check.finding import Finding, State, failed, from_problem,
 from lightspeed_azure.config import AzureEntraIdConfiguration, Configuration
 from lightspeed_azure.config.block import meant
 from lightspeed_azure.config.files import secret_file
-from lightspeed_azure.enrichment import endpoints_in, enriched, identities_of, providers_in, read
+from lightspeed_azure.enrichment import endpoints_in, enrich_text, identities_of, providers_in, read
 from lightspeed_azure.enrichment.synthesis import source_name, stack_configuration
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.secret_file import SecretFile, is_mounted_alone
@@ -133,7 +133,7 @@ def check_run_yaml(config: Configuration, given: Path | None) -> Iterator[Findin
             return
         text, name = found
         library = bool(stack and stack.use_as_library_client and name == source_name(stack))
-        outcome = enriched(text, name, identities, expand_aliases=library)
+        outcome = enrich_text(text, name, identities, expand_aliases=library)
     except InvalidConfigurationError as error:
         yield from (from_problem(RUN_YAML, problem) for problem in error.problems)
         return

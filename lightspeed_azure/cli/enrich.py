@@ -80,18 +80,18 @@ def enrich(
             "--env-file: no token is written into a file any more; remove the option: requests "
             "carry the token themselves, and the stack starts without AZURE_API_KEY"
         )
-    made = _made(config) if source is named is None else None
+    unified = _unified(config) if source is named is None else None
     source = _one_of(source, named)
-    if made is not None and in_place:
+    if unified is not None and in_place:
         raise InvalidConfigurationError(
             "--in-place: the configuration is in unified mode, so there is no file to write over; "
             "give the result a name with -o"
         )
-    target = output or STANDARD if made else _target(source, output, in_place=in_place)
+    target = output or STANDARD if unified else _target(source, output, in_place=in_place)
     identities = _identities(config)
-    text, name = made or (_read(source), "standard input" if source == STANDARD else source)
+    text, name = unified or (_read(source), "standard input" if source == STANDARD else source)
     with working(f"Enriching {name}"):
-        outcome = enrichment.enriched(
+        outcome = enrichment.enrich_text(
             text,
             name,
             identities,
@@ -107,16 +107,16 @@ def enrich(
     _tell(outcome)
 
 
-def _made(config: Path | None) -> tuple[str, str] | None:
+def _unified(config: Path | None) -> tuple[str, str] | None:
     """Return the stack's configuration as unified mode describes it, and its name in messages."""
     path = config_path(config)
     if not path.exists():
         return None
     from lightspeed_azure.config.unified import unified_in  # noqa: PLC0415 - not for --help
-    from lightspeed_azure.enrichment.synthesis import made  # noqa: PLC0415
+    from lightspeed_azure.enrichment.synthesis import unified_configuration  # noqa: PLC0415
 
     unified = unified_in(path)
-    return made(unified) if unified else None
+    return unified_configuration(unified) if unified else None
 
 
 def _one_of(source: str | None, named: str | None) -> str:
@@ -162,12 +162,12 @@ def _identities(config: Path | None) -> tuple[str | None, ...]:
 
 
 def _read(source: str) -> str:
-    from lightspeed_azure.enrichment import decoded, read  # noqa: PLC0415 - not for --help
+    from lightspeed_azure.enrichment import decode, read  # noqa: PLC0415 - not for --help
 
     if source == STANDARD:
         if sys.stdin is None:
             raise InvalidConfigurationError("standard input: is closed; name a file")
-        return decoded(sys.stdin.buffer.read(), "standard input")
+        return decode(sys.stdin.buffer.read(), "standard input")
     return read(Path(source))
 
 

@@ -89,7 +89,7 @@ def unknown_key(name: object, known: Iterable[str]) -> str:
     return f"there is no such key; the keys are {', '.join(names) or 'none'}"
 
 
-def of_validation(error: ValidationError, known: Mapping[str, FieldInfo]) -> list[Problem]:
+def validation_problems(error: ValidationError, known: Mapping[str, FieldInfo]) -> list[Problem]:
     """Return pydantic's errors as problems.
 
     Args:
@@ -174,7 +174,7 @@ class Block(BaseModel):
             super().__init__(**given)
         except ValidationError as error:
             seen = {problem.key for problem in problems}
-            found = of_validation(error, type(self).model_fields)
+            found = validation_problems(error, type(self).model_fields)
             problems += [problem for problem in found if problem.key not in seen]
         if problems:
             raise LocatedConfigurationError(problems)

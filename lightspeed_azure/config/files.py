@@ -70,7 +70,7 @@ def check_files(block: Block) -> Iterator[Problem]:
     plain = directories = ["token_path"]
     if getattr(block, "use_as_library_client", False):
         plain = [*plain, "library_client_config_path"]
-        yield from _of_unified(block)
+        yield from _check_profile(block)
     for name in plain:
         path = getattr(block, name, None)
         is_folder = name in directories and path and os.path.isdir(path)  # noqa: PTH112 - never raises
@@ -83,7 +83,7 @@ def check_files(block: Block) -> Iterator[Problem]:
             yield Problem(("options", *problem.key), problem.text)
 
 
-def _of_unified(block: Block) -> Iterator[Problem]:
+def _check_profile(block: Block) -> Iterator[Problem]:
     unified = getattr(block, "config", None)
     fault = _fault(unified.profile, b"") if unified and unified.profile else ""
     if fault:

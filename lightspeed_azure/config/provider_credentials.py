@@ -251,7 +251,7 @@ class Written:
         return self.places[head] if isinstance(head, str) and head in self.places else problem.key
 
 
-def items_of(block: Any) -> list[tuple[Key, Any]]:
+def entries_of(block: Any) -> list[tuple[Key, Any]]:
     """Return the entries of the block, each with its key.
 
     Raises:
@@ -270,14 +270,14 @@ def items_of(block: Any) -> list[tuple[Key, Any]]:
     raise LocatedConfigurationError([Problem((), text)])
 
 
-def flattened(item: Mapping[str, Any]) -> Iterator[Written]:
+def flatten(item: Mapping[str, Any]) -> Iterator[Written]:
     """Yield an entry's fields, one by one, in the documented shape.
 
     Raises:
         LocatedConfigurationError: the shape is none that is known.
     """
     if "credentials_path" in item or any(f"{name}_config" in item for name in OLS_TYPES):
-        yield from _of_ols(item)
+        yield from _from_ols(item)
         return
     if item.keys() & {"name", "type"} and not item.keys() & {"source", "fields", *KINDS}:
         text = (
@@ -310,7 +310,7 @@ def _with_source(item: Mapping[str, Any]) -> Written:
     return Written(Unshown({**rest, "source": beside}), {"source": (next(iter(beside)),)})
 
 
-def _of_ols(item: Mapping[str, Any]) -> Iterator[Written]:
+def _from_ols(item: Mapping[str, Any]) -> Iterator[Written]:
     name = item.get("provider_id") or item.get("name")
     kind = str(item.get("type") or name or "").lower()
     problems = [
@@ -360,14 +360,14 @@ def credentials_from(block: Any) -> tuple[ProviderCredential, ...]:
     """
     found: list[ProviderCredential] = []
     problems: list[Problem] = []
-    for key, item in items_of(() if block is None else unshown(block)):
+    for key, item in entries_of(() if block is None else unshown(block)):
         if isinstance(item, ProviderCredential):
             found.append(item)
             continue
         try:
             if not isinstance(item, Mapping):
                 raise LocatedConfigurationError([Problem((), "must be a map of keys and values")])
-            for written in flattened(item):
+            for written in flatten(item):
                 found += _made(written, problems, key)
         except LocatedConfigurationError as error:
             problems += [Problem((*key, *each.key), each.text) for each in error.located]

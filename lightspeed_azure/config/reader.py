@@ -25,11 +25,11 @@ from lightspeed_azure.config.llama_stack import LlamaStackConfiguration
 from lightspeed_azure.config.provider_credentials import (
     ProviderCredential,
     check_against,
-    flattened,
-    items_of,
+    entries_of,
+    flatten,
 )
 from lightspeed_azure.config.proxy import ProxyConfiguration
-from lightspeed_azure.config.substitution import UnsetVariableError, expand, substituted
+from lightspeed_azure.config.substitution import UnsetVariableError, expand, substitute_block
 from lightspeed_azure.config.unified import provider_problems, stack_block, with_unified
 
 _BLOCKS = (
@@ -166,7 +166,7 @@ class Reader:
         """Yield what fills the fields of other providers, one field each."""
         seen: set[tuple[str | None, ...]] = set()
         try:
-            items = items_of([] if block is None else block)
+            items = entries_of([] if block is None else block)
         except LocatedConfigurationError as error:
             items = []
             self._problems += [Problem(("provider_credentials",), e.text) for e in error.located]
@@ -192,10 +192,10 @@ class Reader:
         if not isinstance(item, Mapping):
             self._problems.append(Problem(key, "must be a map of keys and values"))
             return
-        values, found = substituted(item, self._environ, _TYPED)
+        values, found = substitute_block(item, self._environ, _TYPED)
         unset = {problem.key for problem in found}
         try:
-            for written in flattened(values):
+            for written in flatten(values):
                 try:
                     one = ProviderCredential(**written.data)
                     if not found:
@@ -270,7 +270,7 @@ class Reader:
         if kind is LlamaStackConfiguration:  # it has keys of lightspeed-stack's own
             ours = kind.model_fields
             item = {name: item[name] for name in item if closest(name, ours, cutoff=0.8)}
-        values, found = substituted(item, self._environ, _TYPED)
+        values, found = substitute_block(item, self._environ, _TYPED)
         unset = {problem.key for problem in found}
         if self._written:
             found += [
@@ -288,7 +288,7 @@ class Reader:
         except LocatedConfigurationError as error:
             emptied = [name for name in item if item[name] is not None and name not in values]
             found += [
-                _of_emptied(problem, emptied)
+                _reword_emptied(problem, emptied)
                 for problem in error.located
                 if problem.key not in unset and (problem.key or not found)
             ]
@@ -296,7 +296,7 @@ class Reader:
         return None if found else block
 
 
-def _of_emptied(problem: Problem, emptied: Sequence[str]) -> Problem:
+def _reword_emptied(problem: Problem, emptied: Sequence[str]) -> Problem:
     """Return the problem of a key that is missing, reworded where it is written but comes out empty.
 
     Args:

@@ -77,7 +77,7 @@ _OF_THE_STACK = frozenset(["native_override", "inference_providers"])
 """Keys that become part of the stack's own file: the stack replaces the references in them."""
 
 
-def substituted(
+def substitute_block(
     item: Mapping[Any, Any],
     environ: Mapping[str, str],
     typed: Collection[str],
@@ -99,11 +99,11 @@ def substituted(
             values[name] = value
             continue
         if isinstance(value, Mapping):
-            values[name], more = substituted(value, environ, typed, (*within, name))
+            values[name], more = substitute_block(value, environ, typed, (*within, name))
             broken += more
             continue
         if isinstance(value, list):
-            items, more = substituted(dict(enumerate(value)), environ, typed, (*within, name))
+            items, more = substitute_block(dict(enumerate(value)), environ, typed, (*within, name))
             values[name] = list(items.values())
             broken += more
             continue

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lightspeed_azure.config.block import Key, Problem
-from lightspeed_azure.enrichment.yaml_faults import explained, unprintable
+from lightspeed_azure.enrichment.yaml_faults import explain, find_control_character
 
 
 class YamlFile:
@@ -84,12 +84,12 @@ def _load(path: Path) -> Any:
     except OSError as error:
         failure = YamlFileError(Problem((), f"cannot be read ({error.strerror}); check its rights"))
     except DuplicateKeyError as error:
-        line, _ = explained(error)
+        line, _ = explain(error)
         failure = _failure(line, "a key is given twice; keep one")
     except MarkedYAMLError as error:
-        failure = _failure(*explained(error))
+        failure = _failure(*explain(error))
     except (YAMLError, ValueError):
-        failure = _failure(*unprintable(text))
+        failure = _failure(*find_control_character(text))
     raise failure
 
 

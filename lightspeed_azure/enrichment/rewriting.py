@@ -6,8 +6,20 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lightspeed_azure.enrichment.document import Document, Path, Step, Unquoted, is_merge, same
-from lightspeed_azure.enrichment.plan import REMOVED, Change, carried_out, without_demands
+from lightspeed_azure.enrichment.document import (
+    Document,
+    Path,
+    Step,
+    Unquoted,
+    equal_values,
+    is_merge,
+)
+from lightspeed_azure.enrichment.plan import (
+    REMOVED,
+    Change,
+    apply_changes,
+    with_optional_references,
+)
 from lightspeed_azure.enrichment.providers import dotted
 from lightspeed_azure.errors import InvalidConfigurationError
 
@@ -17,7 +29,7 @@ LONGEST = 1 << 22
 """Characters of a configuration that is written out; aliases of aliases would have no bound."""
 
 
-def rewritten(document: Document, changes: Sequence[Change]) -> str:
+def rewrite(document: Document, changes: Sequence[Change]) -> str:
     """Return the document's text with the changes; the rest stays as it is, to the byte.
 
     The result is parsed again and compared with the changes applied to the parsed document.
@@ -32,13 +44,13 @@ def rewritten(document: Document, changes: Sequence[Change]) -> str:
         after = Document(text, document.name).value
     except InvalidConfigurationError:
         after = None
-    if not same(after, carried_out(document.value, changes)):
+    if not equal_values(after, apply_changes(document.value, changes)):
         path = changes[0].path[:-1]
         raise _refusal(document, path, "cannot be edited safely as it is written")
     return text
 
 
-def written(value: Any) -> str:
+def to_flow_yaml(value: Any) -> str:
     """Return a value of a document as YAML on one line, with every alias expanded.
 
     Raises:
@@ -101,7 +113,7 @@ class _Editor:
     def _edit(self, path: Path, changes: Sequence[Change]) -> None:
         steps = self._document.steps(path)
         self._check(path, steps)
-        pairs = {str(c.path[-1]): written(c.value) for c in changes if c.value is not REMOVED}
+        pairs = {str(c.path[-1]): to_flow_yaml(c.value) for c in changes if c.value is not REMOVED}
         if len(steps) < len(path):  # the map is missing: its provider gets one
             parent = steps[-1].node
             self._add(parent, {str(path[-1]): _braces(pairs, self._document.quote or '"')}, ())
@@ -134,16 +146,16 @@ class _Editor:
                 removed.append(key)
                 self._remove(node, key)
             elif not found:
-                added[key] = written(change.value)
+                added[key] = to_flow_yaml(change.value)
             elif found[0].aliased:
                 raise _refusal(self._document, change.path, "is an alias")
             elif isinstance(change.value, str):
                 source = self._text[
                     self._document.content_start(found[0].node) : found[0].node.end_mark.index
                 ]
-                self._replace_value(found[0], without_demands(source))
+                self._replace_value(found[0], with_optional_references(source))
             else:
-                self._replace_value(found[0], written(change.value))
+                self._replace_value(found[0], to_flow_yaml(change.value))
         if added:
             self._add(node, added, removed)
 
