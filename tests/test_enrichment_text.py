@@ -99,6 +99,12 @@ OPENAI = "  - provider_id: openai\n    provider_type: remote::openai\n"
         ("    config:\n      a:\n      - b\n      - c: d\n", ["+      model_validation: false"]),
         ("    config: &c\n      a: 1\n", ["+      model_validation: false"]),
         ("    config: !!map\n      a: 1\n", ["+      model_validation: false"]),
+        ("    config: !!null ~\n", ["-    config: !!null ~", "+    config: {model_validation: false}"]),
+        ("    config: !!null\n", ["-    config: !!null", "+    config: {model_validation: false}"]),
+        (
+            "    config: &c !!null null # c\n",
+            ["-    config: &c !!null null # c", "+    config: {model_validation: false} # c"],
+        ),
     ],
 )  # fmt: skip
 def test_the_switch_is_put_where_it_belongs(config: str, expected: list[str]) -> None:

@@ -118,7 +118,9 @@ class _Editor:
             parent = steps[-1].node
             self._add(parent, {str(path[-1]): _braces(pairs, self._document.quote or '"')}, ())
         elif steps[-1].node.id == "scalar":
-            self._replace_value(steps[-1], _braces(pairs, self._document.quote))
+            node = steps[-1].node  # its tag, such as !!null, would not fit a map
+            text = _braces(pairs, self._document.quote)
+            self._replace_value(steps[-1], text, start=node.start_mark.index)
         else:
             self._edit_map(path, steps[-1].node, changes)
 
@@ -162,9 +164,10 @@ class _Editor:
     def _replace(self, start: int, end: int, text: str) -> None:
         self._edits[start, end, text] = None
 
-    def _replace_value(self, step: Step, text: str) -> None:
-        """Put another value in the place of a scalar, in the quotes that are there."""
-        start, end = self._document.content_start(step.node), step.node.end_mark.index
+    def _replace_value(self, step: Step, text: str, *, start: int | None = None) -> None:
+        """Replace a scalar, from an offset that defaults to its content, behind anchor and tag."""
+        start = self._document.content_start(step.node) if start is None else start
+        end = step.node.end_mark.index
         if start == end:  # the parser places an empty value behind the comments that follow it
             start = end = self._text.index(":", step.key.end_mark.index) + 1
         gap = " " if start == end and self._text[start - 1 : start] not in (" ", "\t") else ""
