@@ -1,4 +1,4 @@
-"""Who may call the proxy: whether the keys that callers are checked against can be read."""
+"""Checks of the proxy's inbound authentication: whether its keys can be read."""
 
 import asyncio
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ CALLERS = "callers"
 
 
 def check_callers(proxy: ProxyConfiguration) -> Iterator[Finding]:
-    """Yield whether `proxy.inbound` can let anyone in; an issuer is asked for its keys.
+    """Check whether `proxy.inbound` can admit callers; issuers are asked for their keys.
 
     Args:
         proxy: the proxy's configuration.
@@ -36,7 +36,7 @@ def check_callers(proxy: ProxyConfiguration) -> Iterator[Finding]:
 
 
 def _check_issuers(inbound: InboundConfiguration) -> Iterator[Finding]:
-    """Yield whether each issuer's keys can be fetched; with jwks_uri all have the same."""
+    """Check whether each issuer's keys can be fetched; with jwks_uri all issuers share them."""
     together = [inbound.issuer] if inbound.jwks_uri else [(each,) for each in inbound.issuer]
     for issuers in together:
         status = asyncio.run(_status(inbound.model_copy(update={"issuer": issuers})))
@@ -53,7 +53,7 @@ def _failed(text: str) -> Finding:
 
 
 async def _status(config: InboundConfiguration) -> InboundStatus:
-    """Return the state after the keys have been read once."""
+    """Return the status after reading the keys once."""
     inbound = make_inbound(config)
     try:
         await inbound.start()

@@ -1,4 +1,4 @@
-"""What the operator wrote: the configuration, the files it names, and the stack's own file."""
+"""Checks of the configuration, the files that it names, and the stack's own file."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -25,12 +25,12 @@ https://learn.microsoft.com/entra/workload-id/workload-identity-federation
 
 
 def name_of(block: AzureEntraIdConfiguration, question: str) -> str:
-    """Return a question with the provider that an identity serves, if it names one."""
+    """Return a question, with the provider of the identity if it names one."""
     return f"{question} ({block.provider_id})" if block.provider_id else question
 
 
 def check_identities(config: Configuration) -> Iterator[Finding]:
-    """Yield what each identity signs in with, and whether its file can change."""
+    """Check what each identity signs in with, and whether its file can change."""
     if not config.azure_entra_id and not config.provider_credentials:
         yield failed(
             CREDENTIAL,
@@ -62,7 +62,7 @@ def check_identities(config: Configuration) -> Iterator[Finding]:
 
 
 def _check_assertion(question: str, file: SecretFile) -> Iterator[Finding]:
-    """Yield what a federated credential is compared with; none of these claims is a secret."""
+    """Report the claims that a federated credential is compared with; none is a secret."""
     claims = claims_of(file.read()) or {}
     given = claims.get("aud")
     audiences = [str(each) for each in given] if isinstance(given, list) else [str(given)]
@@ -77,7 +77,7 @@ def _check_assertion(question: str, file: SecretFile) -> Iterator[Finding]:
 def providers_known(
     config: Configuration, given: Path | None
 ) -> tuple[dict[str, str], dict[str, str | None]]:
-    """Return the providers of the stack's own file, if it is here.
+    """Return the providers of the stack's own file, if it is on this machine.
 
     Returns:
         provider_id → provider_type of all of them, and provider_id → base_url of Azure's.
@@ -90,10 +90,10 @@ def providers_known(
 
 
 def check_provider_ids(config: Configuration, providers: Mapping[str, str]) -> Iterator[Finding]:
-    """Yield which identities serve a provider that the stack does not have.
+    """Check that the stack has the provider of each identity.
 
     Args:
-        config: the service's.
+        config: the service's configuration.
         providers: provider_id → provider_type; empty when the stack's providers are not known.
     """
     used = {
@@ -109,7 +109,7 @@ def check_provider_ids(config: Configuration, providers: Mapping[str, str]) -> I
 
 
 def _run_yaml(config: Configuration, given: Path | None) -> tuple[str, str] | None:
-    """Return the text of the stack's own configuration and its name, as far as it is here."""
+    """Return the text and the name of the stack's own configuration, if it is on this machine."""
     stack = config.llama_stack
     if given is not None:
         return read(given), str(given)
@@ -123,7 +123,7 @@ def _run_yaml(config: Configuration, given: Path | None) -> tuple[str, str] | No
 
 
 def check_run_yaml(config: Configuration, given: Path | None) -> Iterator[Finding]:
-    """Yield what the enricher says of the stack's configuration."""
+    """Report what enriching changes in the stack's configuration, and what it warns of."""
     stack = config.llama_stack
     azure = bool(config.azure_entra_id or not config.provider_credentials)
     identities = identities_of(list(config.azure_entra_id)) or ((None,) if azure else ())

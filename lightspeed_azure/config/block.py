@@ -35,6 +35,10 @@ class Problem(NamedTuple):
         """Return the problem as one line: `where: key: what; cure`."""
         return ": ".join(part for part in (where, dotted(self.key), self.text) if part)
 
+    def below(self, key: Key) -> "Problem":
+        """Return the problem with its key below another one."""
+        return Problem((*key, *self.key), self.text)
+
 
 class LocatedConfigurationError(InvalidConfigurationError):
     """An `InvalidConfigurationError` with the key of each problem.
@@ -100,7 +104,7 @@ def validation_problems(error: ValidationError, known: Mapping[str, FieldInfo]) 
     for detail in error.errors(include_url=False, include_input=False):
         inner = detail.get("ctx", {}).get("error")
         if isinstance(inner, LocatedConfigurationError):  # a block within this one
-            found += [Problem((*detail["loc"], *each.key), each.text) for each in inner.located]
+            found += [each.below(detail["loc"]) for each in inner.located]
             continue
         key = tuple(part for part in detail["loc"] if isinstance(part, int) or part in known)
         if detail["type"] == "extra_forbidden":

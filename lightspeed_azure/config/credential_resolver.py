@@ -1,4 +1,4 @@
-"""The `credential_resolvers:` block: who answers for keys, in which order, within which limits."""
+"""The `credential_resolvers:` block: the resolvers of keys, their order and their limits."""
 
 import importlib
 import importlib.metadata
@@ -25,7 +25,7 @@ BUILT_IN: Mapping[str, type[Block]] = {
     "keyvault": KeyVaultConfiguration,
     "vault": VaultConfiguration,
 }
-"""Our own resolvers, and what their options are."""
+"""The built-in resolvers and the blocks of their options."""
 
 _KEEPS = 60.0
 """Seconds for which an answer of our own resolvers is given again, where nothing else is said."""
@@ -34,7 +34,7 @@ GROUP = "lightspeed_azure.credential_resolvers"
 """The entry point group in which a package names its resolvers; installed means registered."""
 
 _NEEDS = {"keyvault": ("azure.keyvault.secrets", "keyvault"), "vault": ("hvac", "vault")}
-"""The module and the extra that each of our own resolvers needs."""
+"""The module and the extra that each built-in resolver needs."""
 
 _STEPS = ("before", "after", "__call__")
 
@@ -105,12 +105,12 @@ class CredentialResolverConfiguration(Block):
 
 
 def installed_names() -> frozenset[str]:
-    """Return the names of the resolvers that installed packages bring; reads their metadata alone."""
+    """Return the names of the resolvers of installed packages; reads only their metadata."""
     return frozenset(point.name for point in _entry_points())
 
 
 def check_kind(block: CredentialResolverConfiguration) -> Iterator[Problem]:
-    """Yield why the resolver of a block cannot be made; imports its module."""
+    """Yield why the resolver of a block cannot be created; imports its module."""
     kind = block.kind
     key = "use" if block.use else "name"
     if not block.enabled:
@@ -137,7 +137,7 @@ def check_kind(block: CredentialResolverConfiguration) -> Iterator[Problem]:
 
 
 def _loaded(path: str) -> tuple[Any, str]:
-    """Return what a path leads to, or None and why it leads nowhere."""
+    """Return the object at a path, or None and why there is none."""
     module, _, names = path.partition(":")
     try:
         thing: Any = importlib.import_module(module)
@@ -156,7 +156,7 @@ def _loaded(path: str) -> tuple[Any, str]:
 
 
 def _check_made(thing: Any, key: str, options: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield why a resolver cannot be made with these options."""
+    """Yield why a resolver cannot be created with these options."""
     if not inspect.isclass(thing):
         if options:
             yield Problem(("options",), "are for a class; this resolver is made already")
@@ -167,7 +167,7 @@ def _check_made(thing: Any, key: str, options: Mapping[str, Any]) -> Iterator[Pr
     try:
         parameters = inspect.signature(thing).parameters.values()
     except (TypeError, ValueError):
-        return  # of a class in C nobody can say
+        return  # a class in C has no signature
     named = [
         each for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)
     ]
@@ -195,9 +195,9 @@ def _entry_points() -> Sequence[importlib.metadata.EntryPoint]:
 
 
 def check_plugin(name: str, blocks: Sequence[CredentialResolverConfiguration]) -> Iterator[Problem]:
-    """Yield that a source names no resolver: a slip, or one that is off.
+    """Yield the problem of a source whose resolver is misspelt or disabled.
 
-    Another name may be that of one that the program registers.
+    Any other unknown name may be a resolver that the program registers.
     """
     off = {block.name for block in blocks if not block.enabled}
     known = {block.name for block in blocks} | installed_names()

@@ -54,7 +54,7 @@ def secret_file(config: AzureEntraIdConfiguration) -> SecretFile | None:
 
 
 def check_files(block: Block) -> Iterator[Problem]:
-    """Yield what is wrong with the files that a block names; waits for the disk."""
+    """Yield the problems of the files that a block names; waits for the disk."""
     secret = secret_file(block) if isinstance(block, AzureEntraIdConfiguration) else None
     if secret:
         try:
@@ -80,7 +80,7 @@ def check_files(block: Block) -> Iterator[Problem]:
     options = getattr(block, "options", None)
     if isinstance(options, Block):  # of a resolver
         for problem in check_files(options):
-            yield Problem(("options", *problem.key), problem.text)
+            yield problem.below(("options",))
 
 
 def _check_profile(block: Block) -> Iterator[Problem]:
@@ -105,7 +105,7 @@ def key_file(credential: ProviderCredential) -> SecretFile | None:
 
 
 def check_source(credential: ProviderCredential, environ: Mapping[str, str]) -> Iterator[Problem]:
-    """Yield what keeps a source from having a value now; waits for the disk."""
+    """Yield why a source has no value now; waits for the disk."""
     if credential.optional:
         return
     file = key_file(credential)
@@ -129,7 +129,7 @@ def check_source(credential: ProviderCredential, environ: Mapping[str, str]) -> 
 
 
 def _check_key(content: bytes) -> None:
-    """Refuse what no provider's key can be, and no header can carry."""
+    """Refuse content that cannot be a key, or that does not fit into a header."""
     if len(content) > LONGEST_KEY:
         raise ValueError("is larger than 16 KiB; name the file that holds the key alone")
     if not content.isascii():
@@ -139,7 +139,7 @@ def _check_key(content: bytes) -> None:
 
 
 def _check_google(content: bytes) -> None:
-    """Refuse what is neither a Google credential nor an access token."""
+    """Refuse content that is neither a Google credential nor an access token."""
     text = content.strip()
     if not text.startswith(b"{"):
         if not text or len(text) > LONGEST_KEY or not text.isascii() or len(text.split()) != 1:
@@ -157,7 +157,7 @@ def _check_google(content: bytes) -> None:
 
 
 def _fault(path: Path, contained: bytes) -> str:
-    """Return what is wrong with a plain file, or ""."""
+    """Return the problem of a plain file, or ""."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -171,7 +171,7 @@ def _fault(path: Path, contained: bytes) -> str:
 
 
 def _check_assertion(content: bytes) -> None:
-    """Refuse what cannot be a signed JWT: three parts, none empty (RFC 7515)."""
+    """Refuse content that cannot be a signed JWT: three parts, none empty (RFC 7515)."""
     parts = content.split(b".")
     if len(parts) != 3 or not all(parts) or len(content.split()) != 1:
         raise ValueError("holds no signed JWT, or only part of one; write the assertion into it")

@@ -58,7 +58,7 @@ class EntraSource(Block):
 
 
 def _entra(value: Any) -> Any:
-    """Let `entra: true` mean the identity as it is."""
+    """Accept `entra: true` for the identity with its own scope."""
     if boolean(value) is True:
         return EntraSource()
     if not isinstance(value, Mapping | EntraSource):
@@ -88,7 +88,7 @@ class Source(Block):
 
     @classmethod
     def cross_check(cls, given: Mapping[str, Any]) -> list[Problem]:
-        """Return what is wrong with the choice."""
+        """Return the problems of the choice."""
         chosen = [name for name in KINDS if name in given]
         if len(chosen) > 1:
             text = f"{' and '.join(chosen)} exclude each other; keep one of them"
@@ -160,7 +160,7 @@ class ProviderCredential(Block):
 
 
 def _check_type(kind: str) -> Iterator[Problem]:
-    """A type that nobody knows may be the operator's own; one letter off, it is a slip."""
+    """Report a misspelt type; an unknown one may be the operator's own."""
     known = {name for table in TABLE.values() for name in table}
     if kind not in known and (nearest := closest(kind, known, cutoff=0.85)):
         yield Problem(("provider_type",), f"there is no such type; did you mean {nearest}?")
@@ -195,7 +195,7 @@ def wrong_field(kind: str | None, fields: tuple[str, ...], name: str) -> str:
 def check_against(
     credential: ProviderCredential, identities: Sequence[AzureEntraIdConfiguration], key: Key
 ) -> Iterator[Problem]:
-    """Yield what an entry and the identities cannot both want."""
+    """Yield the conflicts between an entry and the identities."""
     names = [identity.provider_id for identity in identities]
     entra = credential.source.entra
     if entra is None:
@@ -221,7 +221,7 @@ OLS_TYPES: Mapping[str, str | None] = {
     "rhoai_vllm": "remote::vllm",
     "watsonx": "remote::watsonx",
 }
-"""OpenShift Lightspeed's types → the stack's; neither stack can ask Vertex for Claude by itself."""
+"""OpenShift Lightspeed's types → the stack's; neither stack supports Claude on Vertex."""
 
 _OLS_KEYS = frozenset(
     [
@@ -239,16 +239,28 @@ class Written:
 
     Attributes:
         data: the keys of a `ProviderCredential`.
-        places: where a key of `data` really stands, below the entry.
+        places: where the operator wrote a key of `data`, below the entry.
     """
 
     data: dict[str, Any] = field(repr=False)
     places: Mapping[str, Key]
 
-    def located(self, problem: Problem) -> Key:
-        """Return the key of a problem, as the operator wrote it."""
+    def credential(self) -> ProviderCredential:
+        """Return the entry.
+
+        Raises:
+            LocatedConfigurationError: with every problem, at the key that the operator wrote.
+        """
+        try:
+            return ProviderCredential(**self.data)
+        except LocatedConfigurationError as error:
+            problems = [self.located(problem) for problem in error.located]
+        raise LocatedConfigurationError(problems)
+
+    def located(self, problem: Problem) -> Problem:
+        """Return a problem with the key that the operator wrote."""
         head = problem.key[0] if problem.key else ""
-        return self.places[head] if isinstance(head, str) and head in self.places else problem.key
+        return Problem(self.places.get(str(head), problem.key), problem.text)
 
 
 def entries_of(block: Any) -> list[tuple[Key, Any]]:
@@ -274,7 +286,7 @@ def flatten(item: Mapping[str, Any]) -> Iterator[Written]:
     """Yield an entry's fields, one by one, in the documented shape.
 
     Raises:
-        LocatedConfigurationError: the shape is none that is known.
+        LocatedConfigurationError: the shape is not known.
     """
     if "credentials_path" in item or any(f"{name}_config" in item for name in OLS_TYPES):
         yield from _from_ols(item)
@@ -353,33 +365,29 @@ def _from_ols(item: Mapping[str, Any]) -> Iterator[Written]:
 
 
 def credentials_from(block: Any) -> tuple[ProviderCredential, ...]:
-    """Return the entries of a block that a program made; nothing is substituted or looked at.
+    """Return the entries of a block that a program made, without substitution or a look at files.
 
     Raises:
         LocatedConfigurationError: with every problem.
     """
     found: list[ProviderCredential] = []
     problems: list[Problem] = []
-    for key, item in entries_of(() if block is None else unshown(block)):
+    for within, item in entries_of(() if block is None else unshown(block)):
         if isinstance(item, ProviderCredential):
             found.append(item)
             continue
+        key = ("provider_credentials", *within)
+        if not isinstance(item, Mapping):
+            problems.append(Problem(key, "must be a map of keys and values"))
+            continue
         try:
-            if not isinstance(item, Mapping):
-                raise LocatedConfigurationError([Problem((), "must be a map of keys and values")])
             for written in flatten(item):
-                found += _made(written, problems, key)
+                try:
+                    found.append(written.credential())
+                except LocatedConfigurationError as error:
+                    problems += [each.below(key) for each in error.located]
         except LocatedConfigurationError as error:
-            problems += [Problem((*key, *each.key), each.text) for each in error.located]
+            problems += [each.below(key) for each in error.located]
     if problems:
-        raise LocatedConfigurationError(
-            [Problem(("provider_credentials", *each.key), each.text) for each in problems]
-        )
+        raise LocatedConfigurationError(problems)
     return tuple(found)
-
-
-def _made(written: Written, problems: list[Problem], key: Key) -> Iterator[ProviderCredential]:
-    try:
-        yield ProviderCredential(**written.data)
-    except LocatedConfigurationError as error:
-        problems += [Problem((*key, *written.located(each)), each.text) for each in error.located]

@@ -9,7 +9,7 @@ from lightspeed_azure.enrichment.yaml_faults import explain, find_control_charac
 
 
 class YamlFile:
-    """The content of a YAML file and where in it each key stands.
+    """The content of a YAML file, with the line of each key.
 
     Args:
         path: the file.
@@ -46,8 +46,8 @@ class YamlFileError(Exception):
     """A file cannot be read, or is not YAML.
 
     Attributes:
-        problem: what is wrong, without any of the file's content.
-        line: the line, from 1, or None when there is none to blame.
+        problem: the problem, without any of the file's content.
+        line: the line, from 1, or None when it belongs to no line.
     """
 
     def __init__(self, problem: Problem, line: int | None = None) -> None:
@@ -100,5 +100,5 @@ def _round_trip() -> Any:
 
 
 def _failure(line: int | None, problem: str) -> YamlFileError:
-    """Return the error for a line, from 0, or None when there is none to blame."""
+    """Return the error for a line, from 0; None when it belongs to no line."""
     return YamlFileError(Problem((), problem), None if line is None else line + 1)
