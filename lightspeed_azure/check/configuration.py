@@ -8,11 +8,10 @@ from lightspeed_azure.check.claims import claims_of
 from lightspeed_azure.check.finding import Finding, State, failed, from_problem, ok, warning
 from lightspeed_azure.config import AzureEntraIdConfiguration, Configuration
 from lightspeed_azure.config.block import meant
-from lightspeed_azure.config.files import secret_file
 from lightspeed_azure.enrichment import endpoints_in, enrich_text, identities_of, providers_in, read
 from lightspeed_azure.enrichment.synthesis import source_name, stack_configuration
 from lightspeed_azure.errors import InvalidConfigurationError
-from lightspeed_azure.secret_file import SecretFile, is_mounted_alone
+from lightspeed_azure.secrets import SecretFile, is_mounted_alone
 
 CONFIGURATION, CREDENTIAL, RUN_YAML = "configuration", "credential", "run.yaml"
 ASSERTION = "assertion"
@@ -45,10 +44,10 @@ def check_identities(config: Configuration) -> Iterator[Finding]:
             if value
         )
         found = f"{block.credential_kind}{f', {who}' if who else ''}"
-        file = secret_file(block)
+        file = block.secret_file()
         if file is None:
-            hint = block.credential_kind == "client_secret"
-            yield ok(question, found + (", in the configuration or environment" if hint else ""))
+            hint = ", in the configuration or environment" if block.kind.variable else ""
+            yield ok(question, found + hint)
         elif is_mounted_alone(file.path):
             yield warning(
                 question,
@@ -57,7 +56,7 @@ def check_identities(config: Configuration) -> Iterator[Finding]:
             )
         else:
             yield ok(question, f"{found}; {file.path} is read again for each renewal")
-        if file and block.credential_kind == "federated_token_file":
+        if file and block.kind.is_assertion:
             yield from _check_assertion(name_of(block, ASSERTION), file)
 
 

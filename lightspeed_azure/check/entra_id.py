@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any
 
 from lightspeed_azure.check.claims import ROLE, audience_for, claims_of, has_role
@@ -12,7 +13,6 @@ from lightspeed_azure.config import AzureEntraIdConfiguration
 from lightspeed_azure.errors import LightspeedAzureError, TokenError
 from lightspeed_azure.network_failure import network_failure, shown
 from lightspeed_azure.tokens.identity import Identity
-from lightspeed_azure.tokens.network import get
 
 AUTHORITY, CLOCK, TOKEN, AUDIENCE, ROLES = "authority", "clock", "token", "audience", "role"
 
@@ -37,14 +37,14 @@ def check_authority(
         clock: returns POSIX seconds.
     """
     question = name_of(block, AUTHORITY)
-    if block.credential_kind in ("managed_identity", "credential"):
+    if block.kind.endpoint or not block.kind.needs_azure:
         yield ok(question, "not asked directly by this kind of credential")
         return
     tenant = block.tenant_id or "organizations"
     url = f"{block.authority_host}/{tenant}/v2.0/.well-known/openid-configuration"
     try:
         sent = clock()
-        answer = get(url, ca_bundle=block.ca_bundle, timeout=TIMEOUT)
+        answer = _get(url, block.ca_bundle)
         between = (sent + clock()) / 2
     except OSError as error:
         # requests raises a plain OSError for a CA bundle that does not exist, and nothing else.
@@ -67,6 +67,21 @@ def check_authority(
     else:
         yield ok(question, f"{block.authority_host} answers, its certificate is trusted")
     yield from _check_clock(answer.headers.get("date", ""), between)
+
+
+def _get(url: str, ca_bundle: Path | None) -> Any:
+    """Send one GET as azure-core sends it, without following redirects.
+
+    azure-core's transport is requests, which honours HTTPS_PROXY, HTTP_PROXY, NO_PROXY (networks
+    too), REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE, and trusts certifi's authorities otherwise.
+
+    Raises:
+        OSError: there is no answer; the errors of requests are OSErrors.
+    """
+    import requests  # noqa: PLC0415 - 0.1 s
+
+    verify = str(ca_bundle) if ca_bundle else True
+    return requests.get(url, verify=verify, timeout=TIMEOUT, allow_redirects=False)
 
 
 def _check_clock(date: str, now: float) -> Iterator[Finding]:

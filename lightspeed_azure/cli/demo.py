@@ -66,7 +66,7 @@ def demo(
 )
 @click.option(
     "--token-lifetime",
-    type=click.FloatRange(min=1),
+    type=click.FloatRange(min=0, min_open=True),
     default=3600.0,
     show_default=True,
     help="Lifetime of a token in seconds.",

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from lightspeed_azure.config.unshown import Unshown, unshown
 from lightspeed_azure.config.values import Unit, parts_of
 from lightspeed_azure.errors import InvalidConfigurationError
+from lightspeed_azure.secrets import RedactedDict, redacted
 
 Key = tuple[str | int, ...]
 
@@ -171,8 +171,8 @@ class Block(BaseModel):
     )
 
     def __init__(self, /, **data: Any) -> None:
-        data = Unshown(data)
-        given = Unshown((name, value) for name, value in data.items() if value is not None)
+        data = RedactedDict(data)
+        given = RedactedDict((name, value) for name, value in data.items() if value is not None)
         problems = self.cross_check(given)
         try:
             super().__init__(**given)
@@ -188,7 +188,7 @@ class Block(BaseModel):
     def _take_map(cls, value: Any) -> Any:
         """Accept a map where a block stands inside another one."""
         if isinstance(value, Mapping):
-            return unshown(value)
+            return redacted(value)
         if isinstance(value, cls):
             return value
         raise ValueError("must be a map of keys and values")
@@ -213,10 +213,15 @@ class Block(BaseModel):
         if isinstance(obj, cls):
             return obj
         if isinstance(obj, Mapping):
-            given: dict[str, Any] = unshown(obj)
+            given: dict[str, Any] = redacted(obj)
             del obj
             return cls(**given)
-        return cls(**attributes(obj, cls.model_fields))
+        return cls(**cls.foreign_values(obj))
+
+    @classmethod
+    def foreign_values(cls, obj: object) -> dict[str, Any]:
+        """Return the attributes of a foreign object that are named like our keys and have a value."""
+        return attributes(obj, cls.model_fields)
 
 
 def attributes(obj: object, names: Mapping[str, object]) -> dict[str, Any]:

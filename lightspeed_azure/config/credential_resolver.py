@@ -17,9 +17,9 @@ from lightspeed_azure.config.block import (
     closest,
     unknown_key,
 )
-from lightspeed_azure.config.unshown import Unshown, unshown
 from lightspeed_azure.config.values import SECONDS, boolean, plain_text
 from lightspeed_azure.config.vaults import KeyVaultConfiguration, VaultConfiguration
+from lightspeed_azure.secrets import RedactedDict, redacted
 
 BUILT_IN: Mapping[str, type[Block]] = {
     "keyvault": KeyVaultConfiguration,
@@ -67,7 +67,7 @@ def _options(value: Any, info: ValidationInfo) -> Any:
     # A key with an invalid value is missing from info.data; then the resolver is not known.
     kind = (info.data["use"] or info.data.get("name")) if "use" in info.data else None
     block = BUILT_IN.get(kind or "") if info.data.get("enabled") is not False else None
-    return block(**unshown(value)) if block else unshown(value)
+    return block(**redacted(value)) if block else redacted(value)
 
 
 class CredentialResolverConfiguration(Block):
@@ -89,7 +89,7 @@ class CredentialResolverConfiguration(Block):
     rest: _Long = 30.0
     options: Annotated[
         Any, BeforeValidator(_options), Field(repr=False, exclude=True, validate_default=True)
-    ] = Unshown()
+    ] = RedactedDict()
 
     @property
     def kind(self) -> str:

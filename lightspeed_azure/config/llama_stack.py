@@ -17,7 +17,6 @@ from lightspeed_azure.config.block import (
     closest,
 )
 from lightspeed_azure.config.unified import UnifiedConfiguration, with_operators_file
-from lightspeed_azure.config.unshown import Unshown
 from lightspeed_azure.config.values import (
     Seconds,
     boolean,
@@ -26,6 +25,7 @@ from lightspeed_azure.config.values import (
     plain_text,
     secret_text,
 )
+from lightspeed_azure.secrets import RedactedDict
 
 ALLOW_INSECURE_VARIABLE = "LIGHTSPEED_AZURE_ALLOW_INSECURE"
 """`true` allows plain HTTP to a stack on another machine where the configuration does not say."""
@@ -39,7 +39,9 @@ def _unified(value: Any) -> Any:
     """Return `config` without the keys that only lightspeed-stack knows."""
     if isinstance(value, Mapping):
         known = UnifiedConfiguration.model_fields
-        return Unshown({name: value[name] for name in value if closest(name, known, cutoff=0.8)})
+        return RedactedDict(
+            {name: value[name] for name in value if closest(name, known, cutoff=0.8)}
+        )
     return UnifiedConfiguration.from_object(value) if isinstance(value, BaseModel) else value
 
 
@@ -66,7 +68,7 @@ class LlamaStackConfiguration(Block):
     family: Annotated[Literal["llama-stack", "ogx"] | None, BeforeValidator(_lower_case)] = None
 
     def __init__(self, /, *, environ: Mapping[str, str] | None = None, **data: Any) -> None:
-        data = Unshown(data)
+        data = RedactedDict(data)
         problems = _read_variable(data, os.environ if environ is None else environ)
         del environ  # a traceback with local variables would show all of it
         try:
@@ -98,7 +100,7 @@ class LlamaStackConfiguration(Block):
             given = attributes(obj, cls.model_fields)
             if given.get("use_as_library_client") and not given.get("library_client_config_path"):
                 given = with_operators_file(given)
-        given = Unshown({str(name): value for name, value in given.items()})
+        given = RedactedDict({str(name): value for name, value in given.items()})
         del obj
         if allow_insecure is not None:
             given["allow_insecure"] = allow_insecure

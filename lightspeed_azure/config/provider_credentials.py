@@ -29,7 +29,6 @@ from lightspeed_azure.config.provider_fields import (
     fields_of,
     installed_fields,
 )
-from lightspeed_azure.config.unshown import Unshown, unshown
 from lightspeed_azure.config.values import (
     boolean,
     file_path,
@@ -38,6 +37,7 @@ from lightspeed_azure.config.values import (
     secret_text,
     variable_name,
 )
+from lightspeed_azure.secrets import RedactedDict, redacted
 
 type Kind = Literal["file", "env", "value", "entra", "google", "plugin"]
 
@@ -300,8 +300,8 @@ def flatten(item: Mapping[str, Any]) -> Iterator[Written]:
     if "fields" not in item:
         yield _with_source(item)
         return
-    rest = Unshown({name: value for name, value in item.items() if name != "fields"})
-    fields = Unshown(item["fields"]) if isinstance(item["fields"], Mapping) else None
+    rest = RedactedDict({name: value for name, value in item.items() if name != "fields"})
+    fields = RedactedDict(item["fields"]) if isinstance(item["fields"], Mapping) else None
     if not fields:
         text = "must be a map from a field to its source, such as vllm_api_token: {file: …}"
         raise LocatedConfigurationError([Problem(("fields",), text)])
@@ -310,16 +310,16 @@ def flatten(item: Mapping[str, Any]) -> Iterator[Written]:
         raise LocatedConfigurationError([Problem(("fields",), text)])
     for key, source in fields.items():
         place: Key = ("fields", key)
-        data = Unshown({**rest, "field": key, "source": source})
+        data = RedactedDict({**rest, "field": key, "source": source})
         yield Written(data, {"field": place, "source": place})
 
 
 def _with_source(item: Mapping[str, Any]) -> Written:
-    beside = Unshown({name: item[name] for name in KINDS if name in item})
+    beside = RedactedDict({name: item[name] for name in KINDS if name in item})
     if "source" in item or not beside:
-        return Written(Unshown(item), {})
-    rest = Unshown({name: value for name, value in item.items() if name not in beside})
-    return Written(Unshown({**rest, "source": beside}), {"source": (next(iter(beside)),)})
+        return Written(RedactedDict(item), {})
+    rest = RedactedDict({name: value for name, value in item.items() if name not in beside})
+    return Written(RedactedDict({**rest, "source": beside}), {"source": (next(iter(beside)),)})
 
 
 def _from_ols(item: Mapping[str, Any]) -> Iterator[Written]:
@@ -372,7 +372,7 @@ def credentials_from(block: Any) -> tuple[ProviderCredential, ...]:
     """
     found: list[ProviderCredential] = []
     problems: list[Problem] = []
-    for within, item in entries_of(() if block is None else unshown(block)):
+    for within, item in entries_of(() if block is None else redacted(block)):
         if isinstance(item, ProviderCredential):
             found.append(item)
             continue

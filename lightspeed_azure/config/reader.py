@@ -13,13 +13,14 @@ from lightspeed_azure.config.block import (
     typed_keys,
     unknown_key,
 )
+from lightspeed_azure.config.credential_kinds import KINDS
 from lightspeed_azure.config.credential_resolver import (
     BUILT_IN,
     CredentialResolverConfiguration,
     check_kind,
     check_plugin,
 )
-from lightspeed_azure.config.entra_id import KINDS, AzureEntraIdConfiguration
+from lightspeed_azure.config.entra_id import AzureEntraIdConfiguration
 from lightspeed_azure.config.files import check_files, check_source
 from lightspeed_azure.config.llama_stack import LlamaStackConfiguration
 from lightspeed_azure.config.provider_credentials import (

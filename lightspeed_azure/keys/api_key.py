@@ -12,7 +12,7 @@ from lightspeed_azure.keys.environment_names import collision, environment_name
 from lightspeed_azure.keys.fault import Fault
 from lightspeed_azure.keys.point import Point, extensible
 from lightspeed_azure.keys.reply import credential
-from lightspeed_azure.secret_file import SecretFile
+from lightspeed_azure.secrets import SecretFile
 
 FILE_NAME = "apitoken"
 """The file of a key in a directory, as OpenShift Lightspeed calls it."""

@@ -17,7 +17,7 @@ from lightspeed_azure.errors import (
     LightspeedAzureError,
 )
 from lightspeed_azure.keys.aging import Aging
-from lightspeed_azure.secret_file import SecretFile
+from lightspeed_azure.secrets import SecretFile
 
 _logger = logging.getLogger("lightspeed_azure.keys")
 

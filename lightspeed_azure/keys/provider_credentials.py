@@ -10,7 +10,6 @@ from lightspeed_azure.config import ProviderCredential
 from lightspeed_azure.config.block import meant
 from lightspeed_azure.config.provider_credentials import credentials_from, wrong_field
 from lightspeed_azure.config.provider_fields import TAKES_ANY, fields_of, key_field
-from lightspeed_azure.config.unshown import unshown
 from lightspeed_azure.errors import InvalidConfigurationError, LightspeedAzureError
 from lightspeed_azure.keys.key_source import (
     ConfiguredKey,
@@ -21,7 +20,7 @@ from lightspeed_azure.keys.key_source import (
 )
 from lightspeed_azure.keys.provider_keys import ProviderKeys, is_secret
 from lightspeed_azure.keys.token_key import EntraKey, GoogleKey
-from lightspeed_azure.provider_data import HeaderValue
+from lightspeed_azure.secrets import RedactedStr, redacted
 from lightspeed_azure.tokens.manager import AzureEntraIDManager
 
 _SHORTEST_SECRET = 16
@@ -82,7 +81,7 @@ class ProviderCredentials:
         manager: Callable[[], AzureEntraIDManager] = AzureEntraIDManager,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        config = unshown(config)
+        config = redacted(config)
         failure: InvalidConfigurationError | None = None
         entries: tuple[ProviderCredential, ...] = ()
         try:
@@ -147,7 +146,7 @@ class ProviderCredentials:
         """Return the keys that were given last, to look for where none may be."""
         found = (source.latest() for source in self.sources if is_secret(source.credential.field))
         values = (key.get_secret_value() for key in found if key is not None)
-        return [HeaderValue(value) for value in values if len(value) >= _SHORTEST_SECRET]
+        return [RedactedStr(value) for value in values if len(value) >= _SHORTEST_SECRET]
 
     def status(self) -> tuple[CredentialStatus, ...]:
         """Return an immutable snapshot of every source, without secrets."""

@@ -7,7 +7,7 @@ from pydantic import SecretStr
 
 from lightspeed_azure.errors import InvalidConfigurationError, KeyUnavailableError
 from lightspeed_azure.keys.key_source import KeySource
-from lightspeed_azure.provider_data import ProviderData
+from lightspeed_azure.secrets import RedactedDict
 from lightspeed_azure.tokens.identity import Identity
 
 _SECRET = ("_key", "_token", "_bedrock")
@@ -60,7 +60,7 @@ class ProviderKeys:
         Raises:
             TokenError: one cannot be had, and is not optional; the request must not be sent.
         """
-        found = ProviderData()
+        found = RedactedDict()
         theirs = {name.lower() for name in given}
         for field, source in self._fields.items():
             if field.lower() in theirs or (self._alias in theirs and is_secret(field)):

@@ -17,7 +17,7 @@ from lightspeed_azure.concurrency.clock import Clock
 from lightspeed_azure.concurrency.fork import ForkLock, importing, reset_in_child
 from lightspeed_azure.config.vaults import VaultConfiguration
 from lightspeed_azure.errors import InvalidConfigurationError, ResolverUnavailableError
-from lightspeed_azure.secret_file import SecretFile
+from lightspeed_azure.secrets import SecretFile
 
 _LOG = logging.getLogger("lightspeed_azure.keys.vault")
 
