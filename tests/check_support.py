@@ -39,7 +39,7 @@ def check(file: Path, *arguments: str) -> tuple[int, dict[str, list[dict[str, An
 
 def states(findings: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
     """Return the worst state of each question."""
-    order = ("ill", "look", "well")
+    order = ("failed", "warning", "ok")
     return {
         question: min((one["state"] for one in found), key=order.index)
         for question, found in findings.items()

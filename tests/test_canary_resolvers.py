@@ -12,7 +12,7 @@ from signing_in import configured, emu_fixture
 from test_resolution_faults import FAULTS, SECRET, as_async
 
 from lightspeed_azure.config import configuration_from_mapping
-from lightspeed_azure.config.vault import VaultConfiguration
+from lightspeed_azure.config.vaults import VaultConfiguration
 from lightspeed_azure.emulators import Fault
 from lightspeed_azure.keys import Answer, Failure, get_api_key, resolve_credential
 from lightspeed_azure.keys.dotenv_file import DotenvFile

@@ -4,7 +4,7 @@ import importlib.metadata
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,12 +15,16 @@ import httpx
 import pytest
 from check_support import check, run, states, write_configuration
 
-from lightspeed_azure.check.authority import of_authority
 from lightspeed_azure.check.claims import audience_for
-from lightspeed_azure.check.inference import located, of_service
+from lightspeed_azure.check.entra_id import check_authority
+from lightspeed_azure.check.inference import check_service, diagnose
 from lightspeed_azure.check.stack import VECTOR_STORES, StackService
 from lightspeed_azure.clients.generation import LLAMA_STACK
-from lightspeed_azure.config import AzureEntraIdConfiguration, LlamaStackConfiguration
+from lightspeed_azure.config import (
+    AzureEntraIdConfiguration,
+    LlamaStackConfiguration,
+    load_configuration,
+)
 from lightspeed_azure.demo.processes import free_port
 from lightspeed_azure.emulators import Emulators
 from lightspeed_azure.keys.provider_credentials import ProviderCredentials
@@ -38,9 +42,14 @@ def test_a_stack_that_is_down_leaves_the_other_answers(configuration: Path) -> N
     code, findings = check(configuration, "--inference", "azure/gpt-4o-mini")
     assert code == 1
     found = states(findings)
-    assert {question for question, state in found.items() if state == "ill"} == {"stack"}
-    assert found["token"] == found["clock"] == found["authority"] == found["audience"] == "well"
+    assert {question for question, state in found.items() if state == "failed"} == {"stack"}
+    assert found["token"] == found["clock"] == found["authority"] == found["audience"] == "ok"
     assert "was not asked" in findings["inference"][0]["found"]
+    (stack,) = findings["stack"]
+    url = load_configuration(configuration).llama_stack
+    assert url is not None
+    assert stack["found"] == f"{url.url}: connection refused"
+    assert stack["cure"] == "Check the host and port in llama_stack.url, and that the service runs"
 
 
 def test_entra_id_that_is_down_leaves_the_other_answers(
@@ -50,9 +59,9 @@ def test_entra_id_that_is_down_leaves_the_other_answers(
     monkeypatch.setenv("AZURE_AUTHORITY_HOST", f"https://localhost:{free_port()}")
     code, findings = check(configuration)
     assert code == 1
-    assert states(findings)["authority"] == states(findings)["token"] == "ill"
+    assert states(findings)["authority"] == states(findings)["token"] == "failed"
     assert "authority_host" in findings["authority"][0]["cure"]
-    assert states(findings)["configuration"] == "well"
+    assert states(findings)["configuration"] == "ok"
 
 
 def test_a_certificate_that_is_not_trusted(
@@ -63,6 +72,18 @@ def test_a_certificate_that_is_not_trusted(
     _, findings = check(configuration)
     assert "not trusted" in findings["authority"][0]["found"]
     assert "ca_bundle" in findings["authority"][0]["cure"]
+
+
+def test_a_ca_bundle_that_is_missing(configuration: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that names no file is not reported as a failure of the network."""
+    monkeypatch.delenv("AZURE_AUTHORITY_CA_BUNDLE")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
+    (finding,) = check(configuration)[1]["authority"]
+    assert (finding["state"], finding["found"], finding["cure"]) == (
+        "failed",
+        "the CA bundle cannot be read",
+        "Check ca_bundle, REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE",
+    )
 
 
 def test_a_secret_that_is_refused(configuration: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +107,7 @@ def test_a_configuration_that_cannot_work_is_2(tmp_path: Path) -> None:
         f"✗ configuration   {file}:1: azure_entra_id.tenant: there is no such key" in result.output
     )
     assert "→ Did you mean tenant_id?" in result.output
-    assert json.loads(run("check", "-c", str(file), "--json").stdout)["well"] is False
+    assert json.loads(run("check", "-c", str(file), "--json").stdout)["ok"] is False
     assert run("check", "-c", str(tmp_path / "missing.yaml")).exit_code == 2
 
 
@@ -96,7 +117,7 @@ def test_without_entra_id_that_is_the_finding(tmp_path: Path) -> None:
     file.write_text(f"llama_stack: {{url: 'http://127.0.0.1:{free_port()}'}}\n")
     code, findings = check(file)
     assert code == 1
-    assert states(findings)["credential"] == "ill"
+    assert states(findings)["credential"] == "failed"
 
 
 def test_a_run_yaml_that_is_not_enriched(configuration: Path) -> None:
@@ -111,19 +132,20 @@ def test_a_run_yaml_that_is_not_enriched(configuration: Path) -> None:
     assert "sk-1" not in texts
     assert any("lightspeed-azure enrich" in finding["cure"] for finding in findings["run.yaml"])
     file.write_text("providers: x\n")
-    assert states(check(configuration)[1])["run.yaml"] == "ill"
+    assert states(check(configuration)[1])["run.yaml"] == "failed"
 
 
 @pytest.mark.parametrize(
-    ("offset", "state"), [(0, "well"), (30, "well"), (120, "look"), (-120, "look"), (400, "ill")]
+    ("offset", "state"),
+    [(0, "ok"), (30, "ok"), (120, "warning"), (-120, "warning"), (400, "failed")],
 )
 def test_the_clock_is_compared_with_entra_ids(
     azure_emulators: Emulators, azure_environment: dict[str, str], offset: float, state: str
 ) -> None:
     """Some seconds do not matter; over five minutes nothing works."""
     block = AzureEntraIdConfiguration()
-    findings = list(of_authority(block, clock=lambda: time.time() + offset))
-    assert [finding.state for finding in findings] == ["well", state]
+    findings = list(check_authority(block, clock=lambda: time.time() + offset))
+    assert [finding.state for finding in findings] == ["ok", state]
     if offset > 60:
         assert f"{offset:.0f} s ahead" in findings[1].found
 
@@ -268,8 +290,8 @@ LOCATED = [
 @pytest.mark.parametrize(("status", "text", "found", "cure"), LOCATED)
 def test_a_fault_is_located(status: int, text: str, found: str, cure: str) -> None:
     """The same status means another thing from Azure than from the stack itself, with its cure."""
-    finding = located(status, text, "azure/m")
-    assert (finding.state, finding.found, finding.cure) == ("ill", found, cure)
+    finding = diagnose(status, text, "azure/m")
+    assert (finding.state, finding.found, finding.cure) == ("failed", found, cure)
 
 
 @pytest.mark.parametrize(("seconds", "status", "advised"), [(7.0, 401, True), (0.2, 401, False)])
@@ -285,7 +307,7 @@ def test_the_log_format_is_advised_where_a_refusal_was_slow(
     )
     times = iter([0.0, seconds])
     findings = list(
-        of_service(
+        check_service(
             stack,
             AzureEntraIDManager.isolated(),
             ProviderCredentials(),
@@ -298,7 +320,7 @@ def test_the_log_format_is_advised_where_a_refusal_was_slow(
     assert said == (
         [
             (
-                "look",
+                "warning",
                 "the stack took 7 s to pass this refusal on",
                 "Start it with LLAMA_STACK_LOG_FORMAT=json: drawing a traceback holds it up",
             )
@@ -329,7 +351,7 @@ def test_an_audience_that_the_endpoint_does_not_take(
     """A token for another cloud has a cross, and the scope to set."""
     monkeypatch.setenv("AZURE_API_BASE", "https://x.openai.azure.us/openai/v1")
     _, findings = check(configuration)
-    assert states(findings)["audience"] == "ill"
+    assert states(findings)["audience"] == "failed"
     assert "https://cognitiveservices.azure.us/.default" in findings["audience"][0]["cure"]
 
 
@@ -398,20 +420,28 @@ def test_versions_that_do_not_fit_and_a_key_that_is_missing(
         f"Run a server of series {series}: lightspeed-azure needs llama-stack-client>=0.7"
     )
     assert "llama_stack.api_key" in findings["access"][0]["cure"]
-    assert {states(findings)[name] for name in ("versions", "access")} == {"ill"}
+    assert {states(findings)[name] for name in ("versions", "access")} == {"failed"}
 
 
 class Stack(BaseHTTPRequestHandler):
     """A stack with vector stores, whose embedding model is a provider's."""
 
-    def __init__(self, *connection: Any, embedding: str) -> None:
+    def __init__(
+        self,
+        *connection: Any,
+        embedding: str = "azure",
+        model: dict[str, str] | None = None,
+        more: Sequence[dict[str, str]] = (),
+    ) -> None:
         self.embedding = embedding
+        self.model = model or {"provider_id": "azure", "model_type": "llm"}
+        self.more = more
         super().__init__(*connection)
 
     def do_GET(self) -> None:
         """Say what it serves."""
         models = [
-            {"id": "azure/chat", "custom_metadata": {"provider_id": "azure", "model_type": "llm"}},
+            {"id": "azure/chat", "custom_metadata": self.model},
             {
                 "id": f"{self.embedding}/embed",
                 "custom_metadata": {"provider_id": self.embedding, "model_type": "embedding"},
@@ -421,6 +451,7 @@ class Stack(BaseHTTPRequestHandler):
         providers = [
             {**azure, "api": "inference", "config": {"base_url": "https://x/openai/v1"}},
             {"provider_id": "faiss", "provider_type": "inline::faiss", "api": "vector_io"},
+            *self.more,
         ]
         answers = {
             "/v1/version": {"version": "0.7.3"},
@@ -438,12 +469,26 @@ class Stack(BaseHTTPRequestHandler):
         """Be silent."""
 
 
+def test_a_model_without_a_provider_is_known_by_its_prefix() -> None:
+    """A missing provider_id is not the text "None"; an entry without an id is no provider."""
+    more = [{"provider_type": "remote::openai", "api": "inference"}]
+    with served(partial(Stack, model={"model_type": "llm"}, more=more)) as url:
+        stack = StackService(LlamaStackConfiguration(url=url))
+        findings = list(stack.check())
+    assert stack.providers == {"azure": "remote::azure", "faiss": "inline::faiss"}
+    assert stack.models == {"azure/embed": "azure"}
+    assert stack.provider_of("azure/chat") == "azure"
+    assert stack.provider_of("None") is None
+    (models,) = [each for each in findings if each.question == "models"]
+    assert (models.state, models.found) == ("ok", "azure/chat, azure/embed")
+
+
 @pytest.mark.parametrize("embedding", ["azure", "sentence-transformers"])
 def test_vector_stores_with_embeddings_of_azure(embedding: str) -> None:
     """They get no token, which is said; with embeddings of another provider nothing is."""
     with served(partial(Stack, embedding=embedding)) as url:
         service = StackService(LlamaStackConfiguration(url=url))
-        found = [each for each in service.examine() if each.question == VECTOR_STORES]
+        found = [each for each in service.check() if each.question == VECTOR_STORES]
     assert [(each.found, each.cure) for each in found] == (
         [
             (

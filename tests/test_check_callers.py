@@ -30,10 +30,10 @@ def test_an_issuer_that_answers(tmp_path: Path) -> None:
             each.publish([key(), key("ES256")])
         names = "https://sso.test/realms/main, urn:x"
         inbound = f"kind: jwt, issuer: [{names}], jwks_uri: '{issuer.url}/jwks', {AUDIENCE}"
-        assert callers(tmp_path, inbound) == [("well", f"show a JWT of {names} (keys: 2)", "")]
+        assert callers(tmp_path, inbound) == [("ok", f"show a JWT of {names} (keys: 2)", "")]
         inbound = f"kind: jwt, issuer: ['{issuer.url}', '{other.url}'], {AUDIENCE}"
         assert callers(tmp_path, inbound) == [
-            ("well", f"show a JWT of {each.url} (keys: 2)", "") for each in (issuer, other)
+            ("ok", f"show a JWT of {each.url} (keys: 2)", "") for each in (issuer, other)
         ]
 
 
@@ -42,22 +42,22 @@ def test_an_issuer_that_does_not(tmp_path: Path) -> None:
     nowhere = f"http://127.0.0.1:{free_port()}"
     inbound = f"kind: jwt, issuer: urn:x, jwks_uri: '{nowhere}/keys', {AUDIENCE}"
     cure = "Check the host and port in proxy.inbound.{}, and that the service runs"
-    found = ("ill", f"{nowhere}/keys: connection refused", cure.format("jwks_uri"))
+    found = ("failed", f"{nowhere}/keys: connection refused", cure.format("jwks_uri"))
     assert callers(tmp_path, inbound) == [found]
     with serving() as issuer:
         issuer.publish([key()])
         inbound = f"kind: jwt, issuer: ['{nowhere}', '{issuer.url}'], {AUDIENCE}"
         assert callers(tmp_path, inbound) == [
             (
-                "ill",
+                "failed",
                 f"{nowhere}/.well-known/openid-configuration: connection refused",
                 cure.format("issuer"),
             ),
-            ("well", f"show a JWT of {issuer.url} (keys: 1)", ""),
+            ("ok", f"show a JWT of {issuer.url} (keys: 1)", ""),
         ]
         inbound = f"kind: jwt, issuer: urn:x, jwks_uri: '{issuer.url}/nowhere', {AUDIENCE}"
         assert callers(tmp_path, inbound) == [
-            ("ill", f"{issuer.url}/nowhere answers 404", "Check the address")
+            ("failed", f"{issuer.url}/nowhere answers 404", "Check the address")
         ]
 
 
@@ -68,7 +68,7 @@ def test_a_certificate_authority_that_is_missing(tmp_path: Path) -> None:
     inbound = f"kind: jwt, issuer: 'https://sso.test', ca_bundle: '{missing}', {AUDIENCE}"
     found = "proxy.inbound.ca_bundle: holds no certificate in PEM, or cannot be read"
     cure = "Name the file with the issuer's authority"
-    assert callers(tmp_path, inbound) == [("ill", found, cure)]
+    assert callers(tmp_path, inbound) == [("failed", found, cure)]
 
 
 def test_other_kinds(tmp_path: Path) -> None:
@@ -76,13 +76,13 @@ def test_other_kinds(tmp_path: Path) -> None:
     keys = tmp_path / "api_keys"
     keys.write_text("a-key-of-more-than-16\nanother-key-of-more-than-16\n")
     assert callers(tmp_path, f"kind: api_keys, api_keys_file: '{keys}'") == [
-        ("well", f"show a key of {keys} (keys: 2)", "")
+        ("ok", f"show a key of {keys} (keys: 2)", "")
     ]
     assert callers(tmp_path, "") == [
-        ("well", "show nothing; everyone who reaches 127.0.0.1 may call", "")
+        ("ok", "show nothing; everyone who reaches 127.0.0.1 may call", "")
     ]
     ((state, found, cure),) = callers(tmp_path, "", host="0.0.0.0")  # noqa: S104 - refused
-    assert (state, found.partition(":")[0]) == ("ill", "proxy.inbound.kind")
+    assert (state, found.partition(":")[0]) == ("failed", "proxy.inbound.kind")
     assert cure.startswith("Set kind: jwt or api_keys")
 
 
@@ -92,7 +92,7 @@ def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     inbound = f"kind: jwt, issuer: urn:x, jwks_uri: 'https://localhost/keys', {AUDIENCE}"
     assert callers(tmp_path, inbound) == [
         (
-            "look",
+            "warning",
             "show a JWT; the keys of urn:x were not asked for",
             "pip install 'lightspeed-azure[proxy]'",
         )

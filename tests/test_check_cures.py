@@ -9,8 +9,8 @@ from check_support import check, states, write_configuration
 from entra_material import assertion
 from signing_in import federated
 
-from lightspeed_azure.check import unreadable
-from lightspeed_azure.check.finding import of_problem
+from lightspeed_azure.check import configuration_findings
+from lightspeed_azure.check.finding import from_problem
 from lightspeed_azure.config import load_configuration
 from lightspeed_azure.demo.processes import free_port
 from lightspeed_azure.emulators import Emulators
@@ -37,7 +37,7 @@ def test_no_problem_is_printed_again_as_its_cure(text: str, tmp_path: Path) -> N
     file.write_text(text.replace("{tmp}", str(tmp_path)))
     with pytest.raises(InvalidConfigurationError) as caught:
         load_configuration(file, environ=ENVIRON)
-    (finding,) = unreadable(caught.value)
+    (finding,) = configuration_findings(caught.value)
     cure = finding.cure[:1].lower() + finding.cure[1:]
     (problem,) = caught.value.problems
     assert problem.lower() == f"{finding.found}; {cure}".removesuffix("; ").lower()
@@ -46,7 +46,7 @@ def test_no_problem_is_printed_again_as_its_cure(text: str, tmp_path: Path) -> N
 
 def test_a_problem_without_a_cure_has_none() -> None:
     """The text stays whole, and is not shown twice."""
-    found = of_problem("configuration", "file:1: kind: must be jwt, api_keys or none")
+    found = from_problem("configuration", "file:1: kind: must be jwt, api_keys or none")
     assert (found.found, found.cure) == ("file:1: kind: must be jwt, api_keys or none", "")
 
 
@@ -59,7 +59,7 @@ def test_a_tenant_that_is_no_id_has_a_cure(tmp_path: Path) -> None:
     assert findings["configuration"] == [
         {
             "question": "configuration",
-            "state": "ill",
+            "state": "failed",
             "found": (
                 f"{file}:1: azure_entra_id.tenant_id: must be an id such as "
                 "00000000-0000-0000-0000-000000000000"
@@ -93,7 +93,7 @@ KEYS = "provider_credentials:\n  - {provider_id: %s, source: {value: sk-01234567
         (
             "zzz",
             "provider_credentials zzz.key: the stack has no provider zzz",
-            "Write one of azure, openai",
+            "Write one of azure, builtin, localfs, openai",
         ),
     ],
 )
@@ -114,7 +114,7 @@ def test_the_right_provider_is_well_in_library_mode(library: Path) -> None:
     library.write_text(library.read_text() + KEYS % "openai")
     findings = check(library)[1]
     assert "key" not in findings
-    assert states(findings)["key (openai.key)"] == "well"
+    assert states(findings)["key (openai.key)"] == "ok"
 
 
 def test_a_field_that_the_provider_does_not_read_is_named_in_library_mode(library: Path) -> None:
@@ -134,10 +134,10 @@ def test_an_identity_for_a_provider_that_is_not_there_is_named(library: Path) ->
     text = library.read_text()
     library.write_text(text.replace("azure_entra_id:\n", "azure_entra_id:\n  provider_id: azrue\n"))
     finding = check(library)[1]["credential (azrue)"][-1]
-    assert (finding["state"], finding["found"]) == ("ill", "the stack has no provider azrue")
+    assert (finding["state"], finding["found"]) == ("failed", "the stack has no provider azrue")
     assert finding["cure"] == "Did you mean azure?"
     library.write_text(text.replace("azure_entra_id:\n", "azure_entra_id:\n  provider_id: azure\n"))
-    assert states(check(library)[1])["credential (azure)"] == "well"
+    assert states(check(library)[1])["credential (azure)"] == "ok"
 
 
 def _with_openai(file: Path) -> None:
@@ -169,7 +169,7 @@ def test_no_azure_provider_is_asked_for_where_none_is_wanted(tmp_path: Path) -> 
     assert check(file)[1]["run.yaml"] == [
         {
             "question": "run.yaml",
-            "state": "well",
+            "state": "ok",
             "found": f"{run_yaml} needs no enriching",
             "cure": "",
         }
@@ -186,14 +186,14 @@ def test_the_authority_is_trusted_as_azure_identity_trusts_it(
     monkeypatch.delenv("AZURE_AUTHORITY_CA_BUNDLE")
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", bundle)
     found = states(check(library)[1])
-    assert found["authority"] == found["token"] == "well"
+    assert found["authority"] == found["token"] == "ok"
     monkeypatch.delenv("REQUESTS_CA_BUNDLE")
     monkeypatch.setenv("SSL_CERT_FILE", bundle)
     findings = check(library)[1]
-    assert states(findings)["authority"] == states(findings)["token"] == "ill"
+    assert states(findings)["authority"] == states(findings)["token"] == "failed"
     assert findings["authority"][0]["found"] == (
-        f"Entra ID at {azure_emulators.entra.authority} cannot be reached: its certificate is not "
-        "trusted: unable to get local issuer certificate"
+        f"{azure_emulators.entra.authority}/{azure_emulators.entra.tenant_id}/v2.0/.well-known/"
+        "openid-configuration: its certificate is not trusted: unable to get local issuer certificate"
     )
     assert findings["authority"][0]["cure"] == (
         "A private CA, or a proxy that inspects TLS? Set ca_bundle to its certificates"
@@ -205,7 +205,7 @@ def test_the_authority_is_trusted_as_azure_identity_trusts_it(
     [
         (
             {"iss": "https://cluster.test//"},
-            "well",
+            "ok",
             (
                 "iss https://cluster.test//, sub system:serviceaccount:lightspeed:stack, "
                 "aud api://AzureADTokenExchange"
@@ -213,7 +213,7 @@ def test_the_authority_is_trusted_as_azure_identity_trusts_it(
         ),
         (
             {"aud": "https://kubernetes.default.svc"},
-            "look",
+            "warning",
             (
                 "iss https://cluster.test, sub system:serviceaccount:lightspeed:stack, "
                 "aud https://kubernetes.default.svc"
@@ -247,9 +247,9 @@ def test_the_assertion_is_shown_by_its_claims(
             "cure": findings["assertion"][0]["cure"],
         }
     ]
-    assert states(findings)["token"] == "ill"
+    assert states(findings)["token"] == "failed"
     assert token not in str(findings)
-    if state == "look":
+    if state == "warning":
         assert findings["assertion"][0]["cure"] == (
             "Have it issued for api://AzureADTokenExchange, unless the federated credential names "
             "this audience"
@@ -284,11 +284,11 @@ def test_a_stack_that_cannot_start_fails_in_library_mode(
     text = run_yaml.read_text()
     code, findings = check(library)
     assert code == 0
-    assert states(findings)["run.yaml"] == "well"
+    assert states(findings)["run.yaml"] == "ok"
     run_yaml.write_text(text.replace(old, new))
     code, findings = check(library)
     assert code == 1
-    (finding,) = [each for each in findings["run.yaml"] if each["state"] == "ill"]
+    (finding,) = [each for each in findings["run.yaml"] if each["state"] == "failed"]
     assert finding["found"].endswith(found)
     assert finding["cure"] == cure
 
@@ -302,4 +302,4 @@ def test_an_alias_that_library_mode_resolves_is_well(library: Path) -> None:
     body = "".join(line for line in lines[:1])
     anchored = f"x-azure: &azure\n  {body.strip()}\n"
     run_yaml.write_text(anchored + head + "      config: *azure\n" + "".join(lines[1:]))
-    assert "ill" not in {each["state"] for each in check(library)[1]["run.yaml"]}
+    assert "failed" not in {each["state"] for each in check(library)[1]["run.yaml"]}

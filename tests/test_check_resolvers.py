@@ -8,7 +8,7 @@ from check_support import check, run
 from resolving import Hook, hook_fixture
 
 from lightspeed_azure import AzureEntraIDManager
-from lightspeed_azure.check.credentials import of_credentials
+from lightspeed_azure.check.keys import check_keys
 from lightspeed_azure.config import configuration_from_mapping, load_configuration
 from lightspeed_azure.demo.processes import free_port
 from lightspeed_azure.errors import InvalidConfigurationError
@@ -78,17 +78,17 @@ provider_credentials:
     code, findings = check(file)
     found = {name: (each[0]["state"], each[0]["found"]) for name, each in findings.items()}
     assert code == 1
-    assert found["key (rhoai.vllm_api_token)"] == ("well", "resolver safe")
-    assert found["key (rhelai.vllm_api_token)"][0] == "ill"
+    assert found["key (rhoai.vllm_api_token)"] == ("ok", "resolver safe")
+    assert found["key (rhelai.vllm_api_token)"][0] == "failed"
     assert found["key (unknown.key)"] == (
-        "look",
+        "warning",
         "the resolver was not asked: the type of the provider, and so the field, is not known here",
     )
     assert "there is no credential resolver of that name" in str(found["key (late.vllm_api_token)"])
-    assert found["resolver (safe)"] == ("well", "answers; asked 1 times")
-    assert found["resolver (broken)"][0] == "ill"
+    assert found["resolver (safe)"] == ("ok", "answers; asked 1 times")
+    assert found["resolver (broken)"][0] == "failed"
     assert "raised RuntimeError" in found["resolver (broken)"][1]
-    assert found["resolver (idle)"][0] == "look"
+    assert found["resolver (idle)"][0] == "warning"
     shown = run("check", "--config", str(file))
     assert SECRET not in f"{findings} {shown.output} {caplog.text}"
     assert status() == ()
@@ -109,8 +109,8 @@ def test_the_stack_says_which_field_a_resolver_is_asked_for() -> None:
     providers = {"rhoai": "remote::vllm", "rhelai": "remote::vllm", "o": "remote::openai"}
     manager = AzureEntraIDManager.isolated()
     with configured(config.credential_resolvers):
-        found = list(of_credentials(config, manager, providers, "llama-stack"))
-    assert [each.state for each in found] == ["well"] * 3
+        found = list(check_keys(config, manager, providers, "llama-stack"))
+    assert [each.state for each in found] == ["ok"] * 3
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from lightspeed_azure.cli import main
-from lightspeed_azure.cli.progress import working
+from lightspeed_azure.cli.console import working
 from lightspeed_azure.cli.reference import reference
 
 ROOT = Path(__file__).parents[1]
@@ -125,7 +125,7 @@ def test_verbose_shows_the_log(tmp_path: Path) -> None:
 def test_progress_shows_after_a_second_and_on_a_terminal_only() -> None:
     """What takes longer than a second says so on standard error, and wipes it away."""
     code = (
-        "import time\nfrom lightspeed_azure.cli.progress import working\n"
+        "import time\nfrom lightspeed_azure.cli.console import working\n"
         "with working('Asking'): time.sleep(1.5)\nwith working('Quick'): pass\n"
     )
     ours, theirs = pty.openpty()

@@ -70,3 +70,72 @@ def test_a_mapping_is_judged_like_a_file() -> None:
     with pytest.raises(InvalidConfigurationError) as caught:
         configuration_from_mapping({"llama_stack": {"url": "x"}}, environ={}, where="request")
     assert str(caught.value).startswith("request: llama_stack.url: is not a URL")
+
+
+NESTED = """
+llama_stack:
+  use_as_library_client: true
+  config:
+    baseline: nothing
+    native_override: 5
+credential_resolvers:
+  - name: vault
+    options:
+      url: https://vault.test
+      kubernetes:
+        role: 5
+        mount: auth/kubernetes
+  - name: keyvault
+    enabled: false
+    options: {ur: x}
+  - name: keyvault
+    use: 5
+    options: {ur: x}
+provider_credentials:
+  - provider_id: vllm
+    source:
+      entra:
+        scope: a b
+        identity: ""
+  - provider_id: openai
+    source: 5
+  - provider_id: groq
+proxy:
+  inbound:
+    kind: jwt
+    leeway: 3600
+    issuer: https://issuer.test
+    audience: api
+    algorithms: [none]
+"""
+
+
+def test_every_problem_of_nested_blocks_has_its_own_line(tmp_path: Path) -> None:
+    """All at once, at any depth; a resolver that is off, or whose kind is not known, is not judged."""
+    file = tmp_path / "lightspeed-stack.yaml"
+    file.write_text(NESTED.lstrip())
+    with pytest.raises(InvalidConfigurationError) as caught:
+        load_configuration(file, environ={})
+    resolvers, keys = "credential_resolvers", "provider_credentials"
+    assert [each.removeprefix(f"{file}:") for each in caught.value.problems] == [
+        "4: llama_stack.config.baseline: must be one of default, byo-llm, empty",
+        "5: llama_stack.config.native_override: must be a map of keys and values",
+        f"11: {resolvers}[0].options.kubernetes.role: must be text; put the value in quotes",
+        (
+            f"12: {resolvers}[0].options.kubernetes.mount: must name the mount alone, such as "
+            "kubernetes: without auth/ and /login"
+        ),
+        f"17: {resolvers}[2].use: must be text; put the value in quotes",
+        (
+            f"23: {keys}[0].source.entra.scope: must be one scope, such as "
+            "https://cognitiveservices.azure.com/.default, without spaces"
+        ),
+        f"24: {keys}[0].source.entra.identity: is empty; give a value, or remove the key",
+        f"26: {keys}[1].source: must be a map; write source: {{file: …}}",
+        f"27: {keys}[2].source: is missing; write source: {{file: …}}",
+        "31: proxy.inbound.leeway: must be at most 600 seconds",
+        (
+            "34: proxy.inbound.algorithms: must name asymmetric algorithms only: with none anybody, "
+            "and with HS* whoever can verify a token, could make one"
+        ),
+    ]

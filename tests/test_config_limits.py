@@ -14,9 +14,8 @@ from lightspeed_azure.config import (
     ProviderCredential,
     ProxyConfiguration,
 )
-from lightspeed_azure.config.block import Block
+from lightspeed_azure.config.block import Block, LocatedConfigurationError
 from lightspeed_azure.config.credential_resolver import BUILT_IN
-from lightspeed_azure.config.problems import LocatedConfigurationError
 from lightspeed_azure.config.values import Unit, parts_of
 
 ROOTS: list[type[Block]] = [

@@ -8,8 +8,8 @@ import pytest
 from lightspeed_azure import AzureEntraIdConfiguration, InvalidConfigurationError
 from lightspeed_azure.config import LlamaStackConfiguration, load_configuration
 from lightspeed_azure.config.provider_credentials import ProviderCredential
-from lightspeed_azure.config.vault import VaultConfiguration
-from lightspeed_azure.enrichment import enriched
+from lightspeed_azure.config.vaults import VaultConfiguration
+from lightspeed_azure.enrichment import enrich_text
 
 NAME = "AZURE_CLIENT_SECRET"
 
@@ -105,7 +105,7 @@ def test_a_program_that_gives_a_template_is_told(value: Any, problem: str) -> No
     for make in (
         lambda: AzureEntraIdConfiguration(tenant_id="t", client_id="c", client_secret=value),
         lambda: LlamaStackConfiguration(url="https://x", api_key=value),
-        lambda: ProviderCredential(provider_id="a", source={"value": value}),
+        lambda: ProviderCredential.from_object({"provider_id": "a", "source": {"value": value}}),
     ):
         with pytest.raises(InvalidConfigurationError) as caught:
             make()
@@ -151,7 +151,7 @@ registered_resources:
   models: [{model_id: m, provider_id: azure}]
 storage: {path: '${env.STORE', prompt: 'Say {{ name }} and ${NAME}'}
 """
-    warnings = enriched(run, "run.yaml", (None,)).warnings
+    warnings = enrich_text(run, "run.yaml", (None,)).warnings
     assert [line for line in warnings if "holds" in line] == [
         f"run.yaml:{line}"
         for line in (

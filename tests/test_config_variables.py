@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from lightspeed_azure.config import ProviderCredential, load_configuration
+from lightspeed_azure.config.provider_credentials import Source
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.keys.key_source import EnvironmentKey
 
@@ -136,6 +137,6 @@ def test_the_source_of_a_key_says_it_too(
     monkeypatch.delenv("SOME_KEY", raising=False)
     if value is not None:
         monkeypatch.setenv("SOME_KEY", value)
-    source = EnvironmentKey(ProviderCredential(provider_id="o", source={"env": "SOME_KEY"}))
+    source = EnvironmentKey(ProviderCredential(provider_id="o", source=Source(env="SOME_KEY")))
     assert asyncio.run(source.get("o", "openai_api_key")) is None
     assert source.aging.fault == f"variable SOME_KEY {words}"

@@ -16,7 +16,7 @@ from signing_in import (
 )
 
 from lightspeed_azure import AzureEntraIDManager
-from lightspeed_azure.check.configuration import of_identities
+from lightspeed_azure.check.configuration import check_identities
 from lightspeed_azure.config import AzureEntraIdConfiguration, Configuration
 from lightspeed_azure.config.credential_kinds import KINDS, CredentialKind
 from lightspeed_azure.config.values import file_path
@@ -111,7 +111,7 @@ def test_a_new_kind_needs_one_entry(
     with registered(TICKET):
         config = TicketConfiguration(**block)
         assert config.credential_kind == "ticket"
-        (finding, *_) = of_identities(Configuration(azure_entra_id=(config,)))
+        (finding, *_) = check_identities(Configuration(azure_entra_id=(config,)))
         who = f"tenant {emu.entra.tenant_id}, application {client_id}"
         assert finding.found == f"ticket, {who}; {tmp_path} is read again for each renewal"
         manager = AzureEntraIDManager.isolated(config, random=lambda: 0.0)

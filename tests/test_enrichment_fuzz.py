@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lightspeed_azure import InvalidConfigurationError, enrich_azure_entra_id_inference
 from lightspeed_azure.cli import main
-from lightspeed_azure.enrichment import enriched
+from lightspeed_azure.enrichment import enrich_text
 
 NAMES = st.sampled_from(
     ["a", "azure", "config", "api_key", "model_validation", "base_url", "ü", "<<"]
@@ -155,7 +155,7 @@ def test_any_configuration_is_enriched_with_its_aliases_expanded(text: str) -> N
     try:
         expected = copy_of(yaml.safe_load(io.StringIO(text.removeprefix("\ufeff"))))
         enrich_azure_entra_id_inference(expected, {})
-        outcome = enriched(text, "run.yaml", [None], repair=False, expand_aliases=True)
+        outcome = enrich_text(text, "run.yaml", [None], repair=False, expand_aliases=True)
     except (yaml.YAMLError, InvalidConfigurationError):
         return
     assert names_as_text(yaml.safe_load(outcome.after)) == names_as_text(expected)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from check_support import check, run
 
-from lightspeed_azure.enrichment import enriched
+from lightspeed_azure.enrichment import enrich_text
 from lightspeed_azure.errors import InvalidConfigurationError
 
 RUN = "providers: {inference: []}\n"
@@ -73,14 +73,14 @@ def test_the_doctor_says_it_too(tmp_path: Path) -> None:
     config.write_text("azure_entra_id: {managed_identity: system, deadline: 1}\n")
     source.write_text(GIVEN[1][0])
     (finding,) = check(config, "--run-yaml", str(source))[1]["run.yaml"]
-    assert finding["state"] == "ill"
+    assert finding["state"] == "failed"
     assert finding["cure"] == "Give the run.yaml that it holds"
 
 
 @pytest.mark.parametrize("text", [RUN, "version: 2\nkind: x\n" + RUN, "services: {}\n" + RUN])
 def test_a_stack_configuration_is_taken(text: str) -> None:
     """The twin: whatever else stands beside `providers`."""
-    assert enriched(text, "run.yaml", [None]).after == text
+    assert enrich_text(text, "run.yaml", [None]).after == text
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_slip_in_the_provider_type_is_named(written: str, other: str) -> None:
         "version: 2\nproviders:\n  inference:\n"
         f"    - provider_id: azure\n      provider_type: '{written}'\n{other}"
     )
-    outcome = enriched(text, "run.yaml", [None])
+    outcome = enrich_text(text, "run.yaml", [None])
     assert outcome.warnings[0] == (
         "run.yaml:5: providers.inference[0].provider_type: is none that a stack knows; "
         "did you mean remote::azure?"
@@ -126,13 +126,15 @@ def test_a_slip_in_the_provider_type_is_named(written: str, other: str) -> None:
 def test_a_type_that_may_be_meant_is_left_alone(entry: str) -> None:
     """The twin: an external provider, another provider, and one that a variable names."""
     text = f"providers:\n  inference:\n    - provider_id: azure\n      {entry}\n"
-    assert not any("did you mean" in line for line in enriched(text, "run.yaml", [None]).warnings)
+    assert not any(
+        "did you mean" in line for line in enrich_text(text, "run.yaml", [None]).warnings
+    )
 
 
 def test_a_map_that_is_no_configuration_still_has_its_shape_named() -> None:
     """A list is no configuration of anything."""
     with pytest.raises(InvalidConfigurationError) as caught:
-        enriched("- a\n", "run.yaml", [None])
+        enrich_text("- a\n", "run.yaml", [None])
     assert str(caught.value) == (
         "run.yaml:1: is not a map; a stack's configuration has keys such as providers"
     )

@@ -12,12 +12,12 @@ import yaml
 from ogx_environment import ogx_distributions
 
 from lightspeed_azure import InvalidConfigurationError
-from lightspeed_azure.enrichment import Enriched, enriched
+from lightspeed_azure.enrichment import Enriched, enrich_text
 
 
 def run(text: str, **options: Any) -> Enriched:
     """Enrich a text for one identity that serves every provider."""
-    return enriched(text, "run.yaml", [None], **options)
+    return enrich_text(text, "run.yaml", [None], **options)
 
 
 def changed_lines(outcome: Enriched) -> list[str]:
@@ -38,7 +38,7 @@ def distributions() -> list[Path]:
 
 def check_distribution(text: str, name: str) -> int:
     """Check that only Azure's lines of a distribution differ; return how many were added."""
-    outcome = enriched(text, name, [None])
+    outcome = enrich_text(text, name, [None])
     lines = changed_lines(outcome)
     assert all(re.fullmatch(r"\+ +model_validation: false", line) for line in lines), lines
     before, after = yaml.safe_load(text), yaml.safe_load(outcome.after)
@@ -46,7 +46,7 @@ def check_distribution(text: str, name: str) -> int:
         if provider["provider_type"] == "remote::azure":
             assert provider["config"].pop("model_validation") is False
     assert after == before
-    assert enriched(outcome.after, name, [None]).after == outcome.after
+    assert enrich_text(outcome.after, name, [None]).after == outcome.after
     return len(lines)
 
 
@@ -99,6 +99,12 @@ OPENAI = "  - provider_id: openai\n    provider_type: remote::openai\n"
         ("    config:\n      a:\n      - b\n      - c: d\n", ["+      model_validation: false"]),
         ("    config: &c\n      a: 1\n", ["+      model_validation: false"]),
         ("    config: !!map\n      a: 1\n", ["+      model_validation: false"]),
+        ("    config: !!null ~\n", ["-    config: !!null ~", "+    config: {model_validation: false}"]),
+        ("    config: !!null\n", ["-    config: !!null", "+    config: {model_validation: false}"]),
+        (
+            "    config: &c !!null null # c\n",
+            ["-    config: &c !!null null # c", "+    config: {model_validation: false} # c"],
+        ),
     ],
 )  # fmt: skip
 def test_the_switch_is_put_where_it_belongs(config: str, expected: list[str]) -> None:
@@ -324,7 +330,7 @@ def test_a_registered_model_that_asks_azure_is_put_right() -> None:
 def test_without_entra_id_the_text_stays() -> None:
     """No identity: the same text, and nothing to say."""
     text = provider(f"{BASE}      api_key: ${{env.AZURE_API_KEY}}\n")
-    assert enriched(text, "run.yaml", []) == Enriched(text, text)
+    assert enrich_text(text, "run.yaml", []) == Enriched(text, text)
 
 
 MODELS = "registered_resources:\n  models: [{model_id: m, provider_id: azure}]\n"
@@ -366,7 +372,7 @@ def test_a_provider_that_is_right_has_no_warning() -> None:
 
 def test_a_provider_without_an_identity_is_named() -> None:
     """Of several identities, each serves one provider; one that none serves gets no token."""
-    outcome = enriched(provider(BASE, MODELS), "run.yaml", ["other"])
+    outcome = enrich_text(provider(BASE, MODELS), "run.yaml", ["other"])
     assert any("[0]: no identity serves this provider" in line for line in outcome.warnings)
 
 
@@ -375,10 +381,10 @@ def test_names_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> Non
     name = "${env.AZURE_PROVIDER_ID:=__disabled__}"
     text = provider(BASE, MODELS).replace("provider_id: azure", f'provider_id: "{name}"')
     monkeypatch.delenv("AZURE_PROVIDER_ID", raising=False)
-    assert enriched(text, "run.yaml", [name]).warnings == ()
+    assert enrich_text(text, "run.yaml", [name]).warnings == ()
     monkeypatch.setenv("AZURE_PROVIDER_ID", "my-azure")
-    assert enriched(text, "run.yaml", [name]).warnings == ()
-    assert any("no identity serves" in line for line in enriched(text, "f", ["azure"]).warnings)
+    assert enrich_text(text, "run.yaml", [name]).warnings == ()
+    assert any("no identity serves" in line for line in enrich_text(text, "f", ["azure"]).warnings)
 
 
 def test_a_key_of_another_provider_that_keeps_the_stack_down() -> None:

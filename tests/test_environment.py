@@ -1,10 +1,11 @@
 """`${env.…}` means what it means to Llama Stack."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from lightspeed_azure.config.environment import UnsetVariableError, expand, substitute
+from lightspeed_azure.config.substitution import UnsetVariableError, convert, expand
 
 ENVIRON = {
     "HOME": "/home/operator",
@@ -56,6 +57,12 @@ TEXTS = [
 ]
 
 
+def substituted(text: str, environ: Mapping[str, str]) -> Any:
+    """Return a text as the stack has it: converted when something was put in."""
+    expanded = expand(text, environ)
+    return text if expanded == text else convert(expanded)
+
+
 @pytest.mark.integration
 @pytest.mark.parametrize("text", TEXTS)
 def test_every_form_means_what_llama_stack_makes_of_it(
@@ -72,9 +79,9 @@ def test_every_form_means_what_llama_stack_makes_of_it(
         theirs = stack.replace_env_vars(text)
     except stack.EnvVarError as error:
         with pytest.raises(UnsetVariableError, match=f"variable {error.var_name} is"):
-            substitute(text, ENVIRON)
+            substituted(text, ENVIRON)
         return
-    mine = substitute(text, ENVIRON)
+    mine = substituted(text, ENVIRON)
     assert mine == theirs
     assert type(mine) is type(theirs)
 
@@ -82,7 +89,7 @@ def test_every_form_means_what_llama_stack_makes_of_it(
 def test_a_text_stays_a_text_until_it_is_converted() -> None:
     """A secret of digits keeps its leading nought."""
     assert expand("${env.DIGITS}", ENVIRON) == "0123"
-    assert substitute("${env.DIGITS}", ENVIRON) == 123
+    assert substituted("${env.DIGITS}", ENVIRON) == 123
 
 
 def test_an_unset_variable_is_named() -> None:

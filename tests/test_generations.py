@@ -12,7 +12,7 @@ from aiohttp import web
 from fake_stack import serving
 
 from lightspeed_azure import InvalidConfigurationError, LlamaStackConfiguration
-from lightspeed_azure.check import of_library_mode
+from lightspeed_azure.check import check_library_mode
 from lightspeed_azure.clients import generations
 from lightspeed_azure.clients.generations import GENERATIONS, LLAMA_STACK, OGX, Generation, in_use
 from lightspeed_azure.demo.processes import free_port
@@ -160,15 +160,15 @@ async def test_check_asks_for_the_generation_in_use(
 ) -> None:
     """In library mode the doctor looks for the stack that is installed, whichever it is."""
     installed.add(generation.stack)
-    finding = of_library_mode(library())
+    finding = check_library_mode(library())
     assert finding.found == (
         f"{generation.title} of an unknown version inside the service, from run.yaml; "
         "not started here"
     )
     other = next(each for each in GENERATIONS if each is not generation)
-    finding = of_library_mode(library().model_copy(update={"family": other.family}))
+    finding = check_library_mode(library().model_copy(update={"family": other.family}))
     assert (finding.state, finding.found, finding.cure) == (
-        "ill",
+        "failed",
         f"Library mode needs {other.stack}, which is not installed",
         f"pip install 'lightspeed-azure[{other.extra}]', or set url and use_as_library_client: false",
     )

@@ -8,6 +8,7 @@ from issuer import headers
 from multidict import CIMultiDict
 
 from lightspeed_azure.config import ProxyConfiguration
+from lightspeed_azure.config.block import LocatedConfigurationError
 from lightspeed_azure.config.inbound import (
     ALGORITHMS,
     ApiKeysInbound,
@@ -15,7 +16,6 @@ from lightspeed_azure.config.inbound import (
     OpenInbound,
     inbound,
 )
-from lightspeed_azure.config.problems import LocatedConfigurationError
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.proxy.inbound import InboundRejected, check_exposure, make_inbound
 

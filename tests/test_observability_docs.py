@@ -18,8 +18,8 @@ from token_cache_fakes import FakeClock
 from watched import Credential, Source, watched
 
 from lightspeed_azure.config.dependents import condition_types, dependents
-from lightspeed_azure.config.environment import expand
 from lightspeed_azure.config.inbound import ALGORITHMS, KINDS, inbound
+from lightspeed_azure.config.substitution import expand
 from lightspeed_azure.metrics import PREFIX, Metrics
 from lightspeed_azure.proxy.inbound import InboundStatus, Reason
 

@@ -9,7 +9,7 @@ from resolving import Hook, hook_fixture
 from signing_in import configured, emu_fixture
 
 from lightspeed_azure import AzureEntraIDManager
-from lightspeed_azure.config.key_vault import KeyVaultConfiguration
+from lightspeed_azure.config.vaults import KeyVaultConfiguration
 from lightspeed_azure.emulators import Fault
 from lightspeed_azure.errors import CredentialResolutionError
 from lightspeed_azure.keys import resolve_credential

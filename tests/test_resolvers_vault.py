@@ -14,7 +14,7 @@ from resolving import Hook, hook_fixture
 from signing_in import emu_fixture
 from token_cache_fakes import FakeClock
 
-from lightspeed_azure.config.vault import VaultConfiguration
+from lightspeed_azure.config.vaults import VaultConfiguration
 from lightspeed_azure.emulators import Fault
 from lightspeed_azure.errors import CredentialResolutionError, InvalidConfigurationError
 from lightspeed_azure.keys import get_api_key, resolve_credential
@@ -396,7 +396,7 @@ def test_what_is_not_there_is_told_with_its_place(hook: Hook, emu: KeyStores, ma
         ({"path": "{provider_id}//x"}, "path: must be a path such as team/secret, without spaces, .., ?, # and %"),
         ({"path": "{provider_id}?version=1"}, "path: must be a path such as team/secret, without spaces, .., ?, # and %"),
         ({"token": None, "kubernetes": {"role": "r", "mount": "auth/kubernetes"}},
-         "kubernetes: mount: must name the mount alone, such as kubernetes: without auth/ and /login"),
+         "kubernetes.mount: must name the mount alone, such as kubernetes: without auth/ and /login"),
     ],
 )  # fmt: skip
 def test_a_place_that_cannot_be_right_is_refused(options: dict[str, Any], problem: str) -> None:

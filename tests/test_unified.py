@@ -18,7 +18,7 @@ from lightspeed_azure import (
 )
 from lightspeed_azure.cli import main
 from lightspeed_azure.config import configuration_from_mapping
-from lightspeed_azure.enrichment.synthesis import dumped, stack_configuration
+from lightspeed_azure.enrichment.synthesis import stack_configuration, to_block_yaml
 
 AZURE: dict[str, Any] = {
     "type": "azure",
@@ -431,4 +431,4 @@ def test_in_place_needs_a_file(tmp_path: Path) -> None:
 def test_what_is_made_says_what_was_meant() -> None:
     """Texts, numbers, lists in lists, empty ones, and keys that YAML takes for something else."""
     tree = {"a": ["1", 1, 1.5, None, True, "yes", "ü\n", [], {}, [[1], {"no": {"on": "x: y"}}]]}
-    assert yaml.safe_load(dumped(tree)) == tree == json.loads(json.dumps(tree))
+    assert yaml.safe_load(to_block_yaml(tree)) == tree == json.loads(json.dumps(tree))

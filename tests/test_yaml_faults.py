@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lightspeed_azure.config import load_configuration
-from lightspeed_azure.enrichment import enriched
+from lightspeed_azure.enrichment import enrich_text
 from lightspeed_azure.errors import InvalidConfigurationError
 
 SECRET = "s3cret-canary"
@@ -74,7 +74,7 @@ def test_the_cure_fits_the_error(tmp_path: Path, text: str, line: int, said: str
         load_configuration(file, environ={})
     assert str(ours.value) == f"{file}:{line}: is not valid YAML: {said}"
     with pytest.raises(InvalidConfigurationError) as theirs:
-        enriched(text, "run.yaml", [None])
+        enrich_text(text, "run.yaml", [None])
     assert str(theirs.value) == f"run.yaml:{line}: is not valid YAML: {said}"
 
 
@@ -88,7 +88,7 @@ def test_a_control_character_has_its_line(tmp_path: Path) -> None:
         load_configuration(file, environ={})
     assert str(ours.value) == f"{file}:{said}"
     with pytest.raises(InvalidConfigurationError) as theirs:
-        enriched(text, "run.yaml", [None])
+        enrich_text(text, "run.yaml", [None])
     assert str(theirs.value) == f"run.yaml:{said}"
 
 

@@ -1,4 +1,4 @@
-"""What stands in a token, read without verifying it: the token's receiver does that.
+"""The claims of a token, read without verification: that is up to the token's receiver.
 
 Claims: https://learn.microsoft.com/entra/identity-platform/access-token-claims-reference
 """
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 ROLE = "Cognitive Services OpenAI User"
-"""Azure's role for asking models; https://learn.microsoft.com/azure/ai-foundry/openai/how-to/role-based-access-control."""
+"""Azure's role for inference; https://learn.microsoft.com/azure/ai-foundry/openai/how-to/role-based-access-control."""
 
 _SHOWN = ("aud", "iss", "tid", "appid", "azp", "oid", "idtyp", "roles", "ver", "xms_mirid")
 
@@ -36,12 +36,12 @@ def claims_of(token: SecretStr) -> Mapping[str, Any] | None:
 
 
 def shown(claims: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the claims that matter here; none of them is a secret."""
+    """Return the claims to show; none of them is a secret."""
     return {name: claims[name] for name in _SHOWN if name in claims}
 
 
 def has_role(claims: Mapping[str, Any]) -> bool:
-    """Return whether a token names the role itself, however it is spelled."""
+    """Return whether a token names the role, regardless of case and punctuation."""
     roles = claims.get("roles")
     found = roles if isinstance(roles, list) else []
     return any(_letters(str(role)) == _letters(ROLE) for role in found)
@@ -52,6 +52,6 @@ def _letters(text: str) -> str:
 
 
 def audience_for(endpoint: str) -> str | None:
-    """Return the audience that an Azure endpoint asks for; None for a host that is none of Azure's."""
+    """Return the audience that an Azure endpoint requires; None for another host."""
     host = urlsplit(endpoint).hostname or ""
     return next((aud for suffix, aud in _AUDIENCES.items() if host.endswith(suffix)), None)

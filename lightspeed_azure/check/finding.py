@@ -1,4 +1,4 @@
-"""One answer of the doctor's."""
+"""The result of one check."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -7,20 +7,20 @@ from typing import Any
 
 
 class State(StrEnum):
-    """How well something is."""
+    """The health of the part that was checked."""
 
-    WELL = "well"
-    LOOK = "look"
-    ILL = "ill"
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The answer to one question; no field holds a secret.
+    """The result of one check; no field holds a secret.
 
     Attributes:
-        question: what was asked, in a word or two.
-        state: how well it is.
+        question: what was checked, in a word or two.
+        state: its health.
         found: what was found, in one line.
         cure: what to do, or "".
     """
@@ -31,22 +31,22 @@ class Finding:
     cure: str = ""
 
 
-def well(question: str, found: str) -> Finding:
-    """Return that all is well."""
-    return Finding(question, State.WELL, found)
+def ok(question: str, found: str) -> Finding:
+    """Return a finding that needs no action."""
+    return Finding(question, State.OK, found)
 
 
-def look(question: str, found: str, cure: str = "") -> Finding:
-    """Return that something works, but may not be what was meant, or cannot be known."""
-    return Finding(question, State.LOOK, found, cure)
+def warning(question: str, found: str, cure: str = "") -> Finding:
+    """Return a finding that works but may not be intended, or that cannot be verified."""
+    return Finding(question, State.WARNING, found, cure)
 
 
-def ill(question: str, found: str, cure: str) -> Finding:
-    """Return that something does not work, and what mends it."""
-    return Finding(question, State.ILL, found, cure)
+def failed(question: str, found: str, cure: str) -> Finding:
+    """Return a finding that does not work, with its cure."""
+    return Finding(question, State.FAILED, found, cure)
 
 
-def of_problem(question: str, problem: str, *, state: State = State.ILL) -> Finding:
+def from_problem(question: str, problem: str, *, state: State = State.FAILED) -> Finding:
     """Return the finding for a problem that is worded as `what is wrong; what to do`.
 
     A problem without the second half has no cure of its own; its text is never shown twice.
@@ -58,8 +58,8 @@ def of_problem(question: str, problem: str, *, state: State = State.ILL) -> Find
 
 
 def as_data(findings: Sequence[Finding]) -> dict[str, Any]:
-    """Return findings as what JSON can say."""
+    """Return findings as values for JSON."""
     return {
-        "well": all(finding.state is not State.ILL for finding in findings),
+        "ok": all(finding.state is not State.FAILED for finding in findings),
         "findings": [asdict(finding) for finding in findings],
     }

@@ -1,4 +1,4 @@
-"""One real question, and where the fault is when there is no answer."""
+"""Asks a model one real question, and locates the fault when there is no answer."""
 
 import asyncio
 import contextlib
@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 import httpx
 
 from lightspeed_azure.check.claims import ROLE
-from lightspeed_azure.check.credentials import header_of, keys_for
-from lightspeed_azure.check.finding import Finding, State, ill, look, of_problem, well
+from lightspeed_azure.check.finding import Finding, State, failed, from_problem, ok, warning
 from lightspeed_azure.check.stack import StackService
 from lightspeed_azure.clients.generation import LLAMA_STACK
 from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.errors import LightspeedAzureError, TokenError
 from lightspeed_azure.keys.provider_credentials import ProviderCredentials
+from lightspeed_azure.provider_data import encode
 from lightspeed_azure.tokens.manager import AzureEntraIDManager
 
 INFERENCE = "inference"
@@ -123,7 +123,7 @@ _SLOW = 3.0
 """Seconds: a refusal that takes this long was probably rendered as a traceback by the stack."""
 
 
-def of_service(
+def check_service(
     stack: StackService,
     manager: AzureEntraIDManager,
     credentials: ProviderCredentials,
@@ -132,11 +132,11 @@ def of_service(
     timeout: float,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Iterator[Finding]:
-    """Yield the outcome of a question to a stack that is a server.
+    """Ask a stack that runs as a server.
 
     Args:
-        stack: as examined.
-        manager: whose token is sent.
+        stack: the stack, after its `check`.
+        manager: supplies the token.
         credentials: the keys of other providers.
         model: as the stack names it.
         timeout: seconds.
@@ -145,7 +145,7 @@ def of_service(
     headers, keyed, finding = _headers(stack, manager, credentials, model)
     if finding is not None:
         yield finding
-        if finding.state is State.ILL:
+        if finding.state is State.FAILED:
             return
     body = {"model": model, "messages": [{"role": "user", "content": QUESTION}]}
     started = monotonic()
@@ -155,23 +155,23 @@ def of_service(
     except httpx.TransportError as error:
         late = isinstance(error, httpx.TimeoutException)
         what = f"the stack: no answer within {timeout:.0f} s" if late else "the stack broke off"
-        yield ill(INFERENCE, what, "Look into the stack's log, and whether it reaches Azure")
+        yield failed(INFERENCE, what, "Look into the stack's log, and whether it reaches Azure")
         return
     seconds = monotonic() - started
     if answer.is_success:
-        yield well(INFERENCE, f"{model} answered in {seconds:.1f} s")
+        yield ok(INFERENCE, f"{model} answered in {seconds:.1f} s")
     else:
-        finding = located(answer.status_code, answer.text, model)
+        finding = diagnose(answer.status_code, answer.text, model)
         if keyed and "Error code: 401" in answer.text:
             what = f"{keyed} (401): it refuses the key"
-            finding = ill(INFERENCE, what, "Compare the key with the provider's")
+            finding = failed(INFERENCE, what, "Compare the key with the provider's")
         yield finding
         if stack.family and seconds > _SLOW and answer.status_code in (400, 401):
             found = f"the stack took {seconds:.0f} s to pass this refusal on"
             cure = (
                 f"Start it with {stack.family.log_variable}=json: drawing a traceback holds it up"
             )
-            yield look(INFERENCE, found, cure)
+            yield warning(INFERENCE, found, cure)
 
 
 def _headers(
@@ -180,36 +180,38 @@ def _headers(
     credentials: ProviderCredentials,
     model: str,
 ) -> tuple[dict[str, str], str, Finding | None]:
-    """Return what the question carries, the provider whose key that is, and what there is to say."""
-    name = (stack.family or LLAMA_STACK).header
+    """Return the headers of the question, the provider whose key they carry, and a finding if any."""
+    generation = stack.family or LLAMA_STACK
+    name = generation.header
+    provider = stack.provider_of(model) or ""
+    endpoint = stack.endpoints.get(provider)
+    is_azure = provider in stack.endpoints
     try:
-        found = keys_for(stack, credentials, model)
-        provider = _provider(stack, model)
-        identity = None if provider is None else manager.find_identity(provider)
-        if found and found[1].replace(identity):
-            return {name: header_of(found[1])}, found[0], None
+        kind = stack.providers.get(provider)
+        keys = kind and credentials.keys(provider, kind, endpoint, generation.family)
+        if keys and keys.replace(manager.find_identity(provider) if is_azure else None):
+            return {name: encode(asyncio.run(keys.data()))}, provider, None
     except LightspeedAzureError as error:
-        return {}, "", of_problem(INFERENCE, f"our key: {error}")
-    if provider is None:
+        return {}, "", from_problem(INFERENCE, f"our key: {error}")
+    if not is_azure:
         what = f"{model} is not served by an Azure provider, so no token is sent"
-        return {}, "", look(INFERENCE, what)
+        return {}, "", warning(INFERENCE, what)
     try:
         identity = manager.identity(provider)
-        base_url = stack.endpoints[provider] or "https://unknown.invalid"
-        return {name: identity.header(base_url)[1]}, "", None
+        return {name: identity.header(endpoint or "https://unknown.invalid")[1]}, "", None
     except TokenError as error:
-        return {}, "", ill(INFERENCE, f"our token: {error.message}", error.cure)
+        return {}, "", failed(INFERENCE, f"our token: {error.message}", error.cure)
     except LightspeedAzureError as error:
-        return {}, "", of_problem(INFERENCE, f"our token: {error}")
+        return {}, "", from_problem(INFERENCE, f"our token: {error}")
 
 
-def of_library(
+def check_library(
     config: LlamaStackConfiguration,
     manager: AzureEntraIDManager,
     credentials: ProviderCredentials,
     model: str,
 ) -> Iterator[Finding]:
-    """Yield what became of a question to a stack inside this process, which starts for it."""
+    """Ask a stack inside this process, which is started for the question."""
     started = time.monotonic()
 
     def elapsed() -> float:
@@ -241,45 +243,36 @@ async def _in_process(
         client = holder.get_client()
         await client.chat.completions.create(model=model, messages=messages)
     except TokenError as error:
-        return ill(INFERENCE, f"our token: {error.message}", error.cure)
+        return failed(INFERENCE, f"our token: {error.message}", error.cure)
     except LightspeedAzureError as error:
-        return of_problem(INFERENCE, str(error))
+        return from_problem(INFERENCE, str(error))
     except Exception as error:  # noqa: BLE001 - a stack inside the process raises anything
         status = getattr(error, "status_code", None)
-        return located(status if isinstance(status, int) else 500, str(error), model)
+        return diagnose(status if isinstance(status, int) else 500, str(error), model)
     else:
-        return well(INFERENCE, f"{model} answered in {elapsed() - ready:.1f} s")
+        return ok(INFERENCE, f"{model} answered in {elapsed() - ready:.1f} s")
     finally:
         await holder.close()
 
 
-def located(status: int, text: str, model: str) -> Finding:
-    """Return whose fault an answer is; its text is inspected, and never shown.
+def diagnose(status: int, text: str, model: str) -> Finding:
+    """Return the finding for an error response; its text is inspected but never shown.
 
-    Azure's answers come through the stack with "Error code: …" before them.
+    The stack passes Azure's errors on with the prefix "Error code: …".
     """
     for code, pattern, what, cure in _REFUSALS:
         if f"Error code: {code}" in text and re.search(pattern, text):
-            return ill(INFERENCE, f"Azure ({code}): {what}", cure)
+            return failed(INFERENCE, f"Azure ({code}): {what}", cure)
     if "API key not provided" in text:
-        return ill(
+        return failed(
             INFERENCE,
             "the stack: it read no token from the header",
             "Check that the provider is remote::azure, and that no proxy drops the header",
         )
     if status == 404 or "not found" in text:
         cure = f"Register {model} in run.yaml, or name it <provider_id>/<deployment>"
-        return ill(INFERENCE, f"the stack ({status}): it does not know {model}", cure)
+        return failed(INFERENCE, f"the stack ({status}): it does not know {model}", cure)
     if status in (401, 403):
         cure = "Check llama_stack.api_key and the stack's access policies"
-        return ill(INFERENCE, f"the stack ({status}): it refuses the request itself", cure)
-    return ill(INFERENCE, f"the stack ({status}): it failed", "Look into the stack's log")
-
-
-def _provider(stack: StackService, model: str) -> str | None:
-    """Return the Azure provider that serves a model; None when none does."""
-    provider = stack.models.get(model)
-    if provider is None:
-        names = [name for name in stack.endpoints if model.startswith(f"{name}/")]
-        provider = max(names, key=len, default=None)
-    return provider if provider in stack.endpoints else None
+        return failed(INFERENCE, f"the stack ({status}): it refuses the request itself", cure)
+    return failed(INFERENCE, f"the stack ({status}): it failed", "Look into the stack's log")

@@ -1,4 +1,4 @@
-"""Llama Stack or OGX: whether it answers, which it is, whom it lets in, and what it serves."""
+"""Checks of a stack that runs as a server: version, health, access, providers and models."""
 
 import importlib.metadata
 import re
@@ -9,11 +9,12 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from lightspeed_azure.check.finding import Finding, ill, look, well
+from lightspeed_azure.check.finding import Finding, failed, ok, warning
 from lightspeed_azure.clients.environment_proxy import environment_proxy
 from lightspeed_azure.clients.generation import GENERATIONS, Generation
 from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.enrichment import AZURE_PROVIDER_TYPE
+from lightspeed_azure.network_failure import network_failure, shown
 
 STACK, VERSIONS, INBOUND, PROVIDERS, MODELS = "stack", "versions", "access", "provider", "models"
 VECTOR_STORES = "vector stores"
@@ -22,18 +23,18 @@ TIMEOUT = 10.0
 
 
 class StackService:
-    """A stack that is a server; asks it without any token of Azure's.
+    """A stack that runs as a server; `check` sends it no token of Azure.
 
     Args:
-        config: where it is.
+        config: the stack's block.
         azure: whether it should have an Azure provider.
 
     Attributes:
         is_reachable: whether it answered as a stack does.
-        family: which it is; None before `examine`, and when nobody can say.
+        family: its generation; None before `check`, and when it is not known.
         endpoints: its Azure providers: provider_id → base_url, or None.
         providers: all its providers: provider_id → provider_type.
-        models: what it serves: model → provider_id.
+        models: its models that name their provider: model → provider_id.
     """
 
     def __init__(self, config: LlamaStackConfiguration, *, azure: bool = True) -> None:
@@ -49,7 +50,7 @@ class StackService:
         self._embedding = ""  # an embedding model of an Azure provider
 
     def client(self, *, timeout: float = TIMEOUT) -> httpx.Client:
-        """Return an HTTP client for it, which follows no redirect; close it."""
+        """Return an HTTP client that follows no redirects; the caller closes it."""
         key = self._config.api_key
         bundle = self._config.ca_bundle
         url = urlsplit(self.url)
@@ -63,25 +64,32 @@ class StackService:
             timeout=timeout,
         )
 
-    def examine(self) -> Iterator[Finding]:
-        """Yield what it says of itself."""
+    def check(self) -> Iterator[Finding]:
+        """Check its version, health, access, providers and models."""
         try:
             with self.client() as client:
-                yield from self._examine(client)
+                yield from self._check(client)
         except (httpx.TransportError, OSError) as error:
-            what = "does not answer in time" if _is_timeout(error) else "cannot be reached"
-            cure = "Check llama_stack.url, and that the stack runs"
-            if "CERTIFICATE_VERIFY_FAILED" in str(error):
-                what = "has a certificate that is not trusted"
-                cure = "Set llama_stack.ca_bundle to the certificates of its issuer"
-            yield ill(STACK, f"{self.url} {what}", cure)
+            failure = network_failure(error)
+            what, cure = type(error).__name__, "Check llama_stack.url"
+            if failure:
+                what = failure.words
+                cure = failure.cure(url_key="llama_stack.url", ca_key="llama_stack.ca_bundle")
+            yield failed(STACK, f"{shown(self.url)}: {what}", cure)
 
-    def _examine(self, client: httpx.Client) -> Iterator[Finding]:
+    def provider_of(self, model: str) -> str | None:
+        """Return the provider of a model, as registered or by the model's prefix, if it is known."""
+        names = [name for name in self.providers if model.startswith(f"{name}/")]
+        return self.models.get(model) or max(names, key=len, default=None)
+
+    def _check(self, client: httpx.Client) -> Iterator[Finding]:
         answer = client.get("/v1/version")
         version = _field(answer, "version")
         if not version:
             cure = "Check that llama_stack.url is the stack's, without /v1"
-            yield ill(STACK, f"{self.url} is no Llama Stack: HTTP {answer.status_code}", cure)
+            yield failed(
+                STACK, f"{shown(self.url)} is no Llama Stack: HTTP {answer.status_code}", cure
+            )
             return
         self.is_reachable = True
         for family in GENERATIONS:
@@ -91,98 +99,100 @@ class StackService:
             ):
                 self.family = family
         if self.family is None:
-            yield look(
+            yield warning(
                 STACK, f"{version} at {self.url}; neither Llama Stack nor OGX as we know them"
             )
         else:
             found = f"{self.family.title} {version} at {self.url}, reads {self.family.header}"
-            yield well(STACK, found)
-            yield self._of_versions(version)
+            yield ok(STACK, found)
+            yield self._check_versions(version)
         health = client.get("/v1/health")
         if _field(health, "status") != "OK":
-            yield ill(STACK, f"is not healthy: HTTP {health.status_code}", "Look into its log")
-        yield from self._of_contents(client)
+            yield failed(STACK, f"is not healthy: HTTP {health.status_code}", "Look into its log")
+        yield from self._check_contents(client)
 
-    def _of_versions(self, server: str) -> Finding:
+    def _check_versions(self, server: str) -> Finding:
         assert self.family is not None  # noqa: S101 - for the type checker
         package = self.family.distribution
         try:
             client = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             cure = f"pip install '{package}{_required(package)}'"
-            return look(VERSIONS, f"{package} is not installed here", cure)
+            return warning(VERSIONS, f"{package} is not installed here", cure)
         series, ours = (".".join(each.split(".")[:2]) for each in (server, client))
         if series == ours:
-            return well(VERSIONS, f"{package} {client} fits the server's {server}")
+            return ok(VERSIONS, f"{package} {client} fits the server's {server}")
         needed = _required(package)
         cure = f"pip install '{package}=={series}.*', or run a server of series {ours}"
         if not _allows(needed, series):
             cure = f"Run a server of series {ours}: lightspeed-azure needs {package}{needed}"
-        return ill(VERSIONS, f"{package} {client}, but the server is {server}: HTTP 426", cure)
+        return failed(VERSIONS, f"{package} {client}, but the server is {server}: HTTP 426", cure)
 
-    def _of_contents(self, client: httpx.Client) -> Iterator[Finding]:
+    def _check_contents(self, client: httpx.Client) -> Iterator[Finding]:
         providers = client.get("/v1/providers")
         key = "llama_stack.api_key"
         if providers.status_code in (401, 403):
             has = "refuses" if self._config.api_key else "asks for"
-            yield ill(INBOUND, f"the stack {has} {key}", f"Set {key} to a key that it accepts")
+            yield failed(INBOUND, f"the stack {has} {key}", f"Set {key} to a key that it accepts")
             return
         if self._config.api_key:
-            yield well(INBOUND, f"{key} is sent, and not refused")
+            yield ok(INBOUND, f"{key} is sent, and not refused")
         else:
-            yield well(INBOUND, f"open to everybody who reaches it; {key} is not needed")
+            yield ok(INBOUND, f"open to everybody who reaches it; {key} is not needed")
+        entries = [entry for entry in _entries(providers) if entry.get("provider_id")]
         self.providers = {
-            str(entry.get("provider_id")): str(entry.get("provider_type"))
-            for entry in _entries(providers)
+            str(entry["provider_id"]): str(entry.get("provider_type") or "") for entry in entries
         }
         self.endpoints = {
-            str(entry.get("provider_id")): (entry.get("config") or {}).get("base_url") or None
-            for entry in _entries(providers)
+            str(entry["provider_id"]): (entry.get("config") or {}).get("base_url") or None
+            for entry in entries
             if entry.get("provider_type") == AZURE_PROVIDER_TYPE
         }
-        self._has_vector_stores = any(
-            entry.get("api") == "vector_io" for entry in _entries(providers)
-        )
+        self._has_vector_stores = any(entry.get("api") == "vector_io" for entry in entries)
         if not self.endpoints and not self._azure:
-            yield self._of_models(client)
+            yield self._check_models(client)
             return
         if not self.endpoints:
             cure = "Add one to run.yaml; one with a condition vanishes where the variable is unset"
-            yield ill(PROVIDERS, "the stack has no remote::azure provider", cure)
+            yield failed(PROVIDERS, "the stack has no remote::azure provider", cure)
             return
         for name, endpoint in self.endpoints.items():
             if endpoint:
-                yield well(PROVIDERS, f"{name} at {endpoint}")
+                yield ok(PROVIDERS, f"{name} at {endpoint}")
             else:
-                yield ill(PROVIDERS, f"{name} has no base_url", "Set it in run.yaml")
-        yield self._of_models(client)
+                yield failed(PROVIDERS, f"{name} has no base_url", "Set it in run.yaml")
+        yield self._check_models(client)
         if self._has_vector_stores and self._embedding:
             found = f"embeddings of {self._embedding} get no token, so Azure refuses them"
             cure = "Use an embedding model of another provider for vector stores"
-            yield look(VECTOR_STORES, found, cure)
+            yield warning(VECTOR_STORES, found, cure)
 
-    def _of_models(self, client: httpx.Client) -> Finding:
+    def _check_models(self, client: httpx.Client) -> Finding:
         described = {
             str(entry.get("id")): entry.get("custom_metadata") or {}
             for entry in _entries(client.get("/v1/models"))
         }
-        self.models = {name: str(data.get("provider_id")) for name, data in described.items()}
+        self.models = {
+            name: str(data["provider_id"])
+            for name, data in described.items()
+            if data.get("provider_id")
+        }
         self._embedding = next(
             (
                 name
                 for name, data in described.items()
-                if data.get("model_type") == "embedding" and self.models[name] in self.endpoints
+                if data.get("model_type") == "embedding" and self.models.get(name) in self.endpoints
             ),
             "",
         )
         wanted = self.endpoints if self._azure else self.providers
-        ours = [model for model, provider in self.models.items() if provider in wanted]
+        ours = [model for model in described if self.provider_of(model) in wanted]
         if ours:
             more = f" and {len(ours) - 5} more" if len(ours) > 5 else ""
-            return well(MODELS, ", ".join(ours[:5]) + more)
+            return ok(MODELS, ", ".join(ours[:5]) + more)
         cure = "Register the deployments in registered_resources.models of run.yaml"
         whose = "an Azure" if self._azure else "any"
-        return ill(MODELS, f"no model of {whose} provider is registered", cure)
+        return failed(MODELS, f"no model of {whose} provider is registered", cure)
 
 
 def _required(package: str) -> str:
@@ -205,10 +215,6 @@ def _allows(required: str, series: str) -> bool:
 
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
-
-
-def _is_timeout(error: Exception) -> bool:
-    return isinstance(error, httpx.TimeoutException)
 
 
 def _json(answer: httpx.Response) -> Any:

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lightspeed_azure.cli.console import BAD_INPUT, FAILED, OK, working
 from lightspeed_azure.cli.options import config_option, config_path, examples, verbose_option
-from lightspeed_azure.cli.outcome import BAD_INPUT, GOOD, NOT_WELL
-from lightspeed_azure.cli.progress import working
 from lightspeed_azure.errors import InvalidConfigurationError
 
 if TYPE_CHECKING:
     from lightspeed_azure.check import Finding
 
-_MARKS = {"well": ("✓", "green"), "look": ("!", "yellow"), "ill": ("✗", "red")}
+_MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "failed": ("✗", "red")}
 _WIDTH = 15
 
 
@@ -31,7 +30,7 @@ _WIDTH = 15
     "--run-yaml",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="The stack's own file, where the configuration does not name it.",
+    help="The stack's own file, when the configuration does not name it.",
 )
 @click.option("--inference", metavar="MODEL", help="Ask this model one real question.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
@@ -39,20 +38,20 @@ _WIDTH = 15
 def check(
     config: Path | None, run_yaml: Path | None, inference: str | None, *, as_json: bool
 ) -> None:
-    """Find out what keeps Azure from answering.
+    """Find out why Azure does not answer.
 
-    Checks the configuration, the files, Entra ID, the stack and, with --inference, Azure itself.
-    Prints one line per question: ✓ ok, ! warning, ✗ failed; below it, what to do. A part that is
-    down does not hide the others. No secret is shown. Exit code 0 without a ✗, 1 with one, 2 when
-    the configuration cannot work.
+    Checks the configuration, its files, Entra ID, the stack and, with --inference, Azure itself.
+    Prints one line per part: ✓ ok, ! warning, ✗ failed; the next line says what to do. A failed part
+    does not hide the others. No secret is shown. Exit code 0 without a ✗, 1 with one, 2 when the
+    configuration cannot work.
     """
     with working("Starting"):
-        from lightspeed_azure.check import as_data, examine, unreadable  # noqa: PLC0415 - slow
+        from lightspeed_azure.check import as_data, configuration_findings, run_checks  # noqa: PLC0415 - slow
 
     findings: list[Finding] = []
-    code = GOOD
+    code = OK
     try:
-        for finding in examine(
+        for finding in run_checks(
             config_path(config), run_yaml=run_yaml, inference=inference, working=working
         ):
             findings.append(finding)
@@ -60,14 +59,14 @@ def check(
                 _show(finding)
     except InvalidConfigurationError as error:
         code = BAD_INPUT
-        for finding in unreadable(error):
+        for finding in configuration_findings(error):
             findings.append(finding)
             if not as_json:
                 _show(finding)
     if as_json:
         click.echo(json.dumps(as_data(findings), indent=2))
-    if code == GOOD and any(finding.state == "ill" for finding in findings):
-        code = NOT_WELL
+    if code == OK and any(finding.state == "failed" for finding in findings):
+        code = FAILED
     sys.exit(code)
 
 

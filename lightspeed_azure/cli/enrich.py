@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lightspeed_azure.cli.console import working
 from lightspeed_azure.cli.options import (
     CONFIG_VARIABLE,
     config_option,
@@ -14,7 +15,6 @@ from lightspeed_azure.cli.options import (
     examples,
     verbose_option,
 )
-from lightspeed_azure.cli.progress import working
 from lightspeed_azure.errors import InvalidConfigurationError
 
 if TYPE_CHECKING:
@@ -37,17 +37,17 @@ STANDARD = "-"
     "-o",
     "--output",
     metavar="FILE",
-    help="Where the result goes, mode 0600.  [default: -, standard output]",
+    help="File for the result, mode 0600.  [default: -, standard output]",
 )
-@config_option("Whose azure_entra_id block says which identities there are.")
+@config_option("The configuration with the azure_entra_id block.")
 @click.option("--in-place", is_flag=True, help="Write the result over INPUT.")
 @click.option("--dry-run", is_flag=True, help="Show what would change, and write nothing.")
 @click.option(
     "--drop-api-key",
     is_flag=True,
-    help="Remove the api_key of Azure providers, so that nothing falls back to it.",
+    help="Remove the api_key of Azure providers, so that no request falls back to it.",
 )
-@click.option("--no-repair", is_flag=True, help="Set model_validation, and leave all else.")
+@click.option("--no-repair", is_flag=True, help="Set model_validation, and change nothing else.")
 @click.option(
     "-e", "--env-file", metavar="FILE", help="No longer supported: tokens are never written."
 )
@@ -66,12 +66,12 @@ def enrich(
 ) -> None:
     """Prepare a stack's run.yaml for Entra ID.
 
-    Writes a copy in which `remote::azure` providers start without a key. INPUT is run.yaml or the
-    same as JSON; - is standard input. Without INPUT: what the configuration describes in unified
-    mode, else run.yaml here. Sets model_validation: false on these providers, lets
-    ${env.AZURE_API_KEY} be unset, and says what else would not work, with the line. Comments, order,
-    quotes and anchors stay: only Azure's lines differ. An alias or a merge key on an Azure provider
-    is an error. Nothing changes when the configuration has no azure_entra_id block.
+    Writes a copy whose `remote::azure` providers start without a key. INPUT is run.yaml, as YAML or
+    JSON; - is standard input. The default is what the configuration describes in unified mode, or
+    else run.yaml in this directory. Sets model_validation: false on these providers, makes
+    ${env.AZURE_API_KEY} optional, and reports what else would not work, with its line. Comments,
+    order, quotes and anchors stay: only Azure's lines differ. An alias or a merge key on an Azure
+    provider is an error. Nothing changes when the configuration has no azure_entra_id block.
     """
     from lightspeed_azure import enrichment  # noqa: PLC0415 - not for --help
 
@@ -80,18 +80,18 @@ def enrich(
             "--env-file: no token is written into a file any more; remove the option: requests "
             "carry the token themselves, and the stack starts without AZURE_API_KEY"
         )
-    made = _made(config) if source is named is None else None
+    unified = _unified(config) if source is named is None else None
     source = _one_of(source, named)
-    if made is not None and in_place:
+    if unified is not None and in_place:
         raise InvalidConfigurationError(
             "--in-place: the configuration is in unified mode, so there is no file to write over; "
             "give the result a name with -o"
         )
-    target = output or STANDARD if made else _target(source, output, in_place=in_place)
+    target = output or STANDARD if unified else _target(source, output, in_place=in_place)
     identities = _identities(config)
-    text, name = made or (_read(source), "standard input" if source == STANDARD else source)
+    text, name = unified or (_read(source), "standard input" if source == STANDARD else source)
     with working(f"Enriching {name}"):
-        outcome = enrichment.enriched(
+        outcome = enrichment.enrich_text(
             text,
             name,
             identities,
@@ -107,16 +107,16 @@ def enrich(
     _tell(outcome)
 
 
-def _made(config: Path | None) -> tuple[str, str] | None:
+def _unified(config: Path | None) -> tuple[str, str] | None:
     """Return the stack's configuration as unified mode describes it, and its name in messages."""
     path = config_path(config)
     if not path.exists():
         return None
     from lightspeed_azure.config.unified import unified_in  # noqa: PLC0415 - not for --help
-    from lightspeed_azure.enrichment.synthesis import made  # noqa: PLC0415
+    from lightspeed_azure.enrichment.synthesis import unified_configuration  # noqa: PLC0415
 
     unified = unified_in(path)
-    return made(unified) if unified else None
+    return unified_configuration(unified) if unified else None
 
 
 def _one_of(source: str | None, named: str | None) -> str:
@@ -162,12 +162,12 @@ def _identities(config: Path | None) -> tuple[str | None, ...]:
 
 
 def _read(source: str) -> str:
-    from lightspeed_azure.enrichment import decoded, read  # noqa: PLC0415 - not for --help
+    from lightspeed_azure.enrichment import decode, read  # noqa: PLC0415 - not for --help
 
     if source == STANDARD:
         if sys.stdin is None:
             raise InvalidConfigurationError("standard input: is closed; name a file")
-        return decoded(sys.stdin.buffer.read(), "standard input")
+        return decode(sys.stdin.buffer.read(), "standard input")
     return read(Path(source))
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from lightspeed_azure.cli.extras import import_extra
+from lightspeed_azure.cli.console import import_extra
 from lightspeed_azure.cli.options import config_option, config_path, examples, verbose_option
 
 _PORT = click.IntRange(0, 65535)
@@ -18,7 +18,7 @@ _PORT = click.IntRange(0, 65535)
     )
 )
 @config_option("The service's configuration.")
-@click.option("--host", help="The address that callers reach.  [default: proxy.host]")
+@click.option("--host", help="The address for callers.  [default: proxy.host]")
 @click.option("--port", type=_PORT, help="Its port; 0 takes a free one.  [default: proxy.port]")
 @click.option(
     "--admin-host", help="The address of metrics and status.  [default: proxy.admin_host]"
@@ -28,14 +28,14 @@ _PORT = click.IntRange(0, 65535)
     type=_PORT,
     help="Its port; 0 takes a free one.  [default: proxy.admin_port]",
 )
-@click.option("--external-url", metavar="URL", help="The URL by which callers know the proxy.")
+@click.option("--external-url", metavar="URL", help="The URL that callers use for the proxy.")
 @verbose_option()
 def proxy(config: Path | None, **given: object) -> None:
     """Serve the stack's API, with Azure's token added.
 
-    For clients that know nothing of Entra ID. Inference requests for Azure's models get the current
-    token; everything else is forwarded unchanged. Runs until SIGTERM or Ctrl-C; requests in flight
-    may finish.
+    For clients that do not support Entra ID. Inference requests for Azure's models get the current
+    token; everything else is forwarded unchanged. Runs until SIGTERM or Ctrl-C, and lets requests in
+    flight finish.
     """
     module = import_extra("proxy", "lightspeed_azure.proxy.proxy")
     from lightspeed_azure.config import (  # noqa: PLC0415 - slow

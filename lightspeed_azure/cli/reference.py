@@ -1,4 +1,4 @@
-"""docs/cli.md, made from the command itself: `python -m lightspeed_azure.cli.reference`."""
+"""Generates docs/cli.md from the command itself: `python -m lightspeed_azure.cli.reference`."""
 
 import sys
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ WIDTH = 92
 _HEAD = """\
 # The command
 
-`lightspeed-azure`, also `python -m lightspeed_azure`. Exit codes: 0 good, 1 the thing asked about is
-not well, 2 bad input, 130 after Ctrl-C. Messages go to standard error, results to standard output.
-Colours and progress show on a terminal only; `NO_COLOR` switches the colours off.
+`lightspeed-azure`, also `python -m lightspeed_azure`. Exit codes: 0 ok, 1 failed, 2 bad input,
+130 after Ctrl-C. Messages go to standard error, results to standard output. Colors and progress show
+on a terminal only; `NO_COLOR` turns colors off.
 
 This page is generated: `python -m lightspeed_azure.cli.reference > docs/cli.md`.
 """

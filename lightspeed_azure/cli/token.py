@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
+from lightspeed_azure.cli.console import working
 from lightspeed_azure.cli.options import config_option, config_path, examples, verbose_option
-from lightspeed_azure.cli.progress import working
 from lightspeed_azure.errors import InvalidConfigurationError
 
 
@@ -20,12 +20,14 @@ from lightspeed_azure.errors import InvalidConfigurationError
 )
 @config_option("The service's configuration.")
 @click.option(
-    "--provider", metavar="ID", help="The provider_id of the identity, when there are several."
+    "--provider", metavar="ID", help="The provider_id of the identity, if there are several."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print what is known as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the description as JSON.")
 @click.option("--raw", is_flag=True, help="Print the token alone. It is a secret.")
 @click.option(
-    "--header", is_flag=True, help="Print a line for curl's -H that carries the token: a secret."
+    "--header",
+    is_flag=True,
+    help="Print a header line for curl's -H. It contains the token, a secret.",
 )
 @verbose_option(quiet=True)
 def token(
@@ -33,13 +35,14 @@ def token(
 ) -> None:
     """Get a token as the service does, and describe it.
 
-    Shows its claims and lifetime, and not the token itself, unless asked to. Exit code 0 with a token, 1 when none can be had, 2 when the configuration cannot work.
+    Shows its claims and lifetime; shows the token itself only with --raw or --header. Exit code 0
+    with a token, 1 without one, 2 when the configuration cannot work.
     """
     if raw + header + as_json > 1:
         raise InvalidConfigurationError("--raw, --header and --json exclude each other; keep one")
     with working("Asking Entra ID"):
         from lightspeed_azure.check.claims import claims_of, shown  # noqa: PLC0415 - slow
-        from lightspeed_azure.check.token import lifetime  # noqa: PLC0415
+        from lightspeed_azure.check.entra_id import lifetime  # noqa: PLC0415
         from lightspeed_azure.config import load_configuration  # noqa: PLC0415
         from lightspeed_azure.tokens.manager import AzureEntraIDManager  # noqa: PLC0415
 
@@ -80,7 +83,7 @@ def _check_provider(wanted: str, known: list[str | None]) -> None:
     Raises:
         InvalidConfigurationError: with the names that there are.
     """
-    from lightspeed_azure.config.problems import meant  # noqa: PLC0415 - slow
+    from lightspeed_azure.config.block import meant  # noqa: PLC0415 - slow
 
     names = [name for name in known if name is not None]
     if wanted in names:

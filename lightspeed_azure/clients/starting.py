@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from lightspeed_azure.config import LlamaStackConfiguration
-from lightspeed_azure.enrichment import enriched, identities_of, tell, write_atomically
+from lightspeed_azure.enrichment import enrich_text, identities_of, log_outcome, write_atomically
 from lightspeed_azure.enrichment.synthesis import stack_configuration
 from lightspeed_azure.errors import (
     InvalidConfigurationError,
@@ -57,9 +57,9 @@ async def start_enriched(
     text, name = found
     with tempfile.TemporaryDirectory(prefix="lightspeed-azure-") as folder:
         run_yaml = Path(folder) / "run.yaml"
-        outcome = enriched(text, name, identities_of(azure_entra_id), expand_aliases=True)
+        outcome = enrich_text(text, name, identities_of(azure_entra_id), expand_aliases=True)
         write_atomically(run_yaml, outcome.after)
-        tell(outcome)
+        log_outcome(outcome)
         try:
             async with asyncio.timeout(limit):
                 return await start(run_yaml)

@@ -1,6 +1,6 @@
-"""What an operator writes: our blocks of `lightspeed-stack.yaml`, checked all at once.
+"""Our blocks of the operator's `lightspeed-stack.yaml`, checked all at once.
 
-Only the blocks of `Configuration` are read; everything else in the file belongs to others.
+Only the blocks of `Configuration` are read; the rest of the file belongs to other software.
 """
 
 import os
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lightspeed_azure.config.block import LocatedConfigurationError
 from lightspeed_azure.config.credential_resolver import CredentialResolverConfiguration
 from lightspeed_azure.config.entra_id import AzureEntraIdConfiguration
 from lightspeed_azure.config.llama_stack import LlamaStackConfiguration
-from lightspeed_azure.config.problems import LocatedConfigurationError
 from lightspeed_azure.config.provider_credentials import ProviderCredential
 from lightspeed_azure.config.proxy import ProxyConfiguration
 from lightspeed_azure.config.reader import Reader
@@ -41,8 +41,8 @@ class Configuration:
         azure_entra_id: the identities; none when Entra ID is not configured.
         llama_stack: where the stack is (the `ogx` block, or else `llama_stack`), or None when the
             file does not say.
-        credential_resolvers: who answers for keys, as written.
-        provider_credentials: what fills the fields of other providers.
+        credential_resolvers: the resolvers of keys, in the order of the file.
+        provider_credentials: the sources of other providers' keys.
         proxy: how the reverse proxy serves, or None when the file does not say.
     """
 
@@ -101,7 +101,7 @@ def configuration_from_mapping(
     where: str = "configuration",
     allow_insecure: bool | None = None,
 ) -> Configuration:
-    """Read a configuration that somebody has parsed already; the files it names are not looked at.
+    """Read a configuration that is already parsed; the files that it names are not checked.
 
     Args:
         data: the whole of `lightspeed-stack.yaml` as a mapping.

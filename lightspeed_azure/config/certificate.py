@@ -1,4 +1,4 @@
-"""Is this a certificate that an application can sign in with?"""
+"""Checks and reads the certificate that an application signs in with."""
 
 import base64
 from collections.abc import Callable
@@ -21,10 +21,10 @@ def certificate_check(password: SecretStr | None) -> Callable[[bytes], None]:
 
 
 def expiry(content: bytes, password: SecretStr | None) -> datetime:
-    """Return when a certificate ends.
+    """Return when a certificate expires.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a certificate with its key.
     """
     end: datetime = _load(content, password).not_valid_after_utc
     return end.astimezone(UTC)
@@ -44,7 +44,7 @@ def _load(content: bytes, password: SecretStr | None) -> Any:
     try:
         if b"-----BEGIN" in content:
             if content.count(b"-----BEGIN ") != content.count(b"-----END "):
-                raise ValueError("half-written")  # the parser leaves out what has no end
+                raise ValueError("half-written")  # the parser skips a block without an end
             key = serialization.load_pem_private_key(content, secret)
             certificate = x509.load_pem_x509_certificate(content)
         else:

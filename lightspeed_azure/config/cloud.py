@@ -1,4 +1,4 @@
-"""The clouds of Azure: which authority signs in there, and for which audience a token is asked.
+"""The clouds of Azure, with their authorities and default scopes.
 
 Source: `azure.identity.AzureAuthorityHosts` (1.27) and
 https://learn.microsoft.com/azure/ai-foundry/openai/how-to/managed-identity for the scopes.
@@ -17,7 +17,7 @@ class Cloud:
     Attributes:
         name: as configured.
         authority: the https URL of its Entra ID.
-        scope: what a token for Azure OpenAI there is asked for.
+        scope: the scope of a token for Azure OpenAI.
     """
 
     name: CloudName

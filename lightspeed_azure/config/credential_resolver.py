@@ -1,4 +1,4 @@
-"""The `credential_resolvers:` block: who answers for keys, in which order, within which limits."""
+"""The `credential_resolvers:` block: the resolvers of keys, their order and their limits."""
 
 import importlib
 import importlib.metadata
@@ -9,25 +9,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, StrictBool
+from pydantic import BeforeValidator, Field, StrictBool, ValidationInfo
 
-from lightspeed_azure.config.block import Block
-from lightspeed_azure.config.key_vault import KeyVaultConfiguration
-from lightspeed_azure.config.problems import (
-    LocatedConfigurationError,
+from lightspeed_azure.config.block import (
+    Block,
     Problem,
     closest,
     unknown_key,
 )
 from lightspeed_azure.config.values import SECONDS, boolean, plain_text
-from lightspeed_azure.config.vault import VaultConfiguration
+from lightspeed_azure.config.vaults import KeyVaultConfiguration, VaultConfiguration
 from lightspeed_azure.secrets import RedactedDict, redacted
 
 BUILT_IN: Mapping[str, type[Block]] = {
     "keyvault": KeyVaultConfiguration,
     "vault": VaultConfiguration,
 }
-"""Our own resolvers, and what their options are."""
+"""The built-in resolvers and the blocks of their options."""
 
 _KEEPS = 60.0
 """Seconds for which an answer of our own resolvers is given again, where nothing else is said."""
@@ -36,7 +34,7 @@ GROUP = "lightspeed_azure.credential_resolvers"
 """The entry point group in which a package names its resolvers; installed means registered."""
 
 _NEEDS = {"keyvault": ("azure.keyvault.secrets", "keyvault"), "vault": ("hvac", "vault")}
-"""The module and the extra that each of our own resolvers needs."""
+"""The module and the extra that each built-in resolver needs."""
 
 _STEPS = ("before", "after", "__call__")
 
@@ -60,12 +58,16 @@ def _use(value: Any) -> str:
 _Long = Annotated[float, Field(ge=0, le=86400, strict=True, allow_inf_nan=False), SECONDS]
 
 
-def _options(value: Any) -> Any:
+def _options(value: Any, info: ValidationInfo) -> Any:
+    """Return the options of a resolver; those of a built-in one that is enabled as its block."""
     if isinstance(value, Block):
         return value
     if not isinstance(value, Mapping):
         raise ValueError("must be a map of keys and values")  # noqa: TRY004 - pydantic collects it
-    return redacted(value)
+    # A key with an invalid value is missing from info.data; then the resolver is not known.
+    kind = (info.data["use"] or info.data.get("name")) if "use" in info.data else None
+    block = BUILT_IN.get(kind or "") if info.data.get("enabled") is not False else None
+    return block(**redacted(value)) if block else redacted(value)
 
 
 class CredentialResolverConfiguration(Block):
@@ -85,32 +87,9 @@ class CredentialResolverConfiguration(Block):
     stale_if_error: _Long | None = None
     failures: Annotated[int, Field(ge=1, strict=True)] = 3
     rest: _Long = 30.0
-    options: Annotated[Any, BeforeValidator(_options), Field(repr=False, exclude=True)] = (
-        RedactedDict()
-    )
-
-    def __init__(self, /, **data: Any) -> None:
-        data = RedactedDict(data)
-        kind, options = _kind(data), data.get("options")
-        # Another key's problem hides none of the options', and the other way round: see cross_check.
-        if kind in BUILT_IN and isinstance(options, Mapping) and not _wrong(kind, options):
-            data["options"] = BUILT_IN[kind](**{str(key): value for key, value in options.items()})
-        elif kind in BUILT_IN and options is None:
-            data["options"] = RedactedDict()
-        super().__init__(**data)
-
-    @classmethod
-    def cross_check(cls, given: Mapping[str, Any]) -> list[Problem]:
-        """Return what is wrong with the options of our own resolvers."""
-        options = given.get("options")
-        kind = _kind(given)
-        if given.get("enabled") is False or kind not in BUILT_IN or isinstance(options, Block):
-            return []
-        if not isinstance(options, Mapping):
-            return []
-        return [
-            Problem(("options", *problem.key), problem.text) for problem in _wrong(kind, options)
-        ]
+    options: Annotated[
+        Any, BeforeValidator(_options), Field(repr=False, exclude=True, validate_default=True)
+    ] = RedactedDict()
 
     @property
     def kind(self) -> str:
@@ -126,12 +105,12 @@ class CredentialResolverConfiguration(Block):
 
 
 def installed_names() -> frozenset[str]:
-    """Return the names of the resolvers that installed packages bring; reads their metadata alone."""
+    """Return the names of the resolvers of installed packages; reads only their metadata."""
     return frozenset(point.name for point in _entry_points())
 
 
 def check_kind(block: CredentialResolverConfiguration) -> Iterator[Problem]:
-    """Yield why the resolver of a block cannot be made; imports its module."""
+    """Yield why the resolver of a block cannot be created; imports its module."""
     kind = block.kind
     key = "use" if block.use else "name"
     if not block.enabled:
@@ -158,7 +137,7 @@ def check_kind(block: CredentialResolverConfiguration) -> Iterator[Problem]:
 
 
 def _loaded(path: str) -> tuple[Any, str]:
-    """Return what a path leads to, or None and why it leads nowhere."""
+    """Return the object at a path, or None and why there is none."""
     module, _, names = path.partition(":")
     try:
         thing: Any = importlib.import_module(module)
@@ -177,7 +156,7 @@ def _loaded(path: str) -> tuple[Any, str]:
 
 
 def _check_made(thing: Any, key: str, options: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield why a resolver cannot be made with these options."""
+    """Yield why a resolver cannot be created with these options."""
     if not inspect.isclass(thing):
         if options:
             yield Problem(("options",), "are for a class; this resolver is made already")
@@ -188,7 +167,7 @@ def _check_made(thing: Any, key: str, options: Mapping[str, Any]) -> Iterator[Pr
     try:
         parameters = inspect.signature(thing).parameters.values()
     except (TypeError, ValueError):
-        return  # of a class in C nobody can say
+        return  # a class in C has no signature
     named = [
         each for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)
     ]
@@ -216,9 +195,9 @@ def _entry_points() -> Sequence[importlib.metadata.EntryPoint]:
 
 
 def check_plugin(name: str, blocks: Sequence[CredentialResolverConfiguration]) -> Iterator[Problem]:
-    """Yield that a source names no resolver: a slip, or one that is off.
+    """Yield the problem of a source whose resolver is misspelt or disabled.
 
-    Another name may be that of one that the program registers.
+    Any other unknown name may be a resolver that the program registers.
     """
     off = {block.name for block in blocks if not block.enabled}
     known = {block.name for block in blocks} | installed_names()
@@ -226,15 +205,3 @@ def check_plugin(name: str, blocks: Sequence[CredentialResolverConfiguration]) -
         yield Problem((), "is a resolver that is switched off; remove its enabled: false")
     elif name not in known and (nearest := closest(name, known)):
         yield Problem((), f"there is no such resolver; did you mean {nearest}?")
-
-
-def _kind(data: Mapping[str, Any]) -> str:
-    return str(data.get("use") or data.get("name") or "").strip()
-
-
-def _wrong(kind: str, options: Mapping[Any, Any]) -> tuple[Problem, ...]:
-    try:
-        BUILT_IN[kind](**{str(key): value for key, value in options.items()})
-    except LocatedConfigurationError as error:
-        return error.located
-    return ()

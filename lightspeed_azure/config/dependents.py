@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lightspeed_azure.config.problems import Problem
+from lightspeed_azure.config.block import Problem
 from lightspeed_azure.config.values import plain_text
 
 TAKEN = ("LLMProxy",)

@@ -7,12 +7,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, SecretStr, StrictBool
 
-from lightspeed_azure.config.block import Block
+from lightspeed_azure.config.block import Block, Problem, closest
 from lightspeed_azure.config.cloud import CLOUDS, CloudName, cloud_of
 from lightspeed_azure.config.credential_kinds import KINDS, CredentialKind
 from lightspeed_azure.config.custom_credential import factory_name
 from lightspeed_azure.config.managed_identity import ManagedIdentity, which_identity
-from lightspeed_azure.config.problems import Problem, closest
 from lightspeed_azure.config.values import (
     Identifier,
     Seconds,

@@ -8,14 +8,14 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, StrictBool
 
-from lightspeed_azure.config.block import Block
-from lightspeed_azure.config.llama_stack import is_loopback
-from lightspeed_azure.config.problems import (
+from lightspeed_azure.config.block import (
+    Block,
     LocatedConfigurationError,
     Problem,
     closest,
     unknown_key,
 )
+from lightspeed_azure.config.llama_stack import is_loopback
 from lightspeed_azure.config.values import (
     SECONDS,
     Seconds,

@@ -7,10 +7,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, SecretStr, StrictBool
+from pydantic import BaseModel, BeforeValidator, SecretStr, StrictBool
 
-from lightspeed_azure.config.block import Block, attributes
-from lightspeed_azure.config.problems import LocatedConfigurationError, Problem, closest
+from lightspeed_azure.config.block import (
+    Block,
+    LocatedConfigurationError,
+    Problem,
+    attributes,
+    closest,
+)
 from lightspeed_azure.config.unified import UnifiedConfiguration, with_operators_file
 from lightspeed_azure.config.values import (
     Seconds,
@@ -30,6 +35,16 @@ def _lower_case(value: Any) -> str:
     return plain_text(value).lower()
 
 
+def _unified(value: Any) -> Any:
+    """Return `config` without the keys that only lightspeed-stack knows."""
+    if isinstance(value, Mapping):
+        known = UnifiedConfiguration.model_fields
+        return RedactedDict(
+            {name: value[name] for name in value if closest(name, known, cutoff=0.8)}
+        )
+    return UnifiedConfiguration.from_object(value) if isinstance(value, BaseModel) else value
+
+
 class LlamaStackConfiguration(Block):
     """Where the stack is: inside this process (library mode), or a service at a URL.
 
@@ -44,7 +59,7 @@ class LlamaStackConfiguration(Block):
 
     use_as_library_client: Annotated[StrictBool, BeforeValidator(boolean)] = False
     library_client_config_path: Annotated[Path | None, BeforeValidator(file_path)] = None
-    config: UnifiedConfiguration | None = None
+    config: Annotated[UnifiedConfiguration | None, BeforeValidator(_unified)] = None
     url: Annotated[str | None, BeforeValidator(http_url)] = None
     api_key: Annotated[SecretStr | None, BeforeValidator(secret_text)] = None
     timeout: Seconds = 180.0
@@ -56,7 +71,6 @@ class LlamaStackConfiguration(Block):
         data = RedactedDict(data)
         problems = _read_variable(data, os.environ if environ is None else environ)
         del environ  # a traceback with local variables would show all of it
-        problems += _read_unified(data)
         try:
             super().__init__(**data)
         except LocatedConfigurationError as error:
@@ -133,27 +147,6 @@ def _read_variable(data: dict[str, Any], environ: Mapping[str, str]) -> list[Pro
         return []
     del data["allow_insecure"]
     return [Problem((ALLOW_INSECURE_VARIABLE,), "must be true or false")]
-
-
-def _read_unified(data: dict[str, Any]) -> list[Problem]:
-    """Make a block of `config`, and return its problems with their keys."""
-    given = data.get("config")
-    if given is None or isinstance(given, UnifiedConfiguration):
-        return []
-    if isinstance(given, Mapping):  # it may have keys that only lightspeed-stack knows
-        known = UnifiedConfiguration.model_fields
-        given = RedactedDict(
-            {name: given[name] for name in given if closest(name, known, cutoff=0.8)}
-        )
-    elif isinstance(given, str | int | float | list):
-        del data["config"]
-        return [Problem(("config",), "must be a map of keys and values")]
-    try:
-        data["config"] = UnifiedConfiguration.from_object(given)
-    except LocatedConfigurationError as error:
-        data["config"] = UnifiedConfiguration()  # so that it does not count as missing
-        return [Problem(("config", *each.key), each.text) for each in error.located]
-    return []
 
 
 def _check_transport(url: object) -> list[Problem]:

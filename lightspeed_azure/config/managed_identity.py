@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, SecretStr
 
-from lightspeed_azure.config.problems import unknown_key
+from lightspeed_azure.config.block import unknown_key
 
 _KEYS = ("client_id", "object_id", "resource_id")
 

@@ -7,12 +7,11 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, StrictBool
 
-from lightspeed_azure.config.block import Block
+from lightspeed_azure.config.block import Block, Problem
 from lightspeed_azure.config.dependents import dependents as service_names
 from lightspeed_azure.config.dependents import dependents_problems
 from lightspeed_azure.config.inbound import InboundConfiguration, OpenInbound
 from lightspeed_azure.config.inbound import inbound as inbound_block
-from lightspeed_azure.config.problems import Problem
 from lightspeed_azure.config.values import (
     SECONDS,
     Seconds,

@@ -1,10 +1,18 @@
-"""From a parsed file to our blocks, with every problem on the way."""
+"""Reads our blocks from a parsed file, and collects every problem."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightspeed_azure.config.block import Block, typed_keys
+from lightspeed_azure.config.block import (
+    Block,
+    Key,
+    LocatedConfigurationError,
+    Problem,
+    closest,
+    typed_keys,
+    unknown_key,
+)
 from lightspeed_azure.config.credential_kinds import KINDS
 from lightspeed_azure.config.credential_resolver import (
     BUILT_IN,
@@ -12,21 +20,17 @@ from lightspeed_azure.config.credential_resolver import (
     check_kind,
     check_plugin,
 )
-from lightspeed_azure.config.credential_shapes import flattened, items_of
 from lightspeed_azure.config.entra_id import AzureEntraIdConfiguration
-from lightspeed_azure.config.environment import UnsetVariableError, expand
-from lightspeed_azure.config.files_named import check_files, check_source
+from lightspeed_azure.config.files import check_files, check_source
 from lightspeed_azure.config.llama_stack import LlamaStackConfiguration
-from lightspeed_azure.config.problems import (
-    Key,
-    LocatedConfigurationError,
-    Problem,
-    closest,
-    unknown_key,
+from lightspeed_azure.config.provider_credentials import (
+    ProviderCredential,
+    check_against,
+    entries_of,
+    flatten,
 )
-from lightspeed_azure.config.provider_credentials import ProviderCredential, check_against
 from lightspeed_azure.config.proxy import ProxyConfiguration
-from lightspeed_azure.config.substitution import substituted
+from lightspeed_azure.config.substitution import UnsetVariableError, expand, substitute_block
 from lightspeed_azure.config.unified import provider_problems, stack_block, with_unified
 
 _BLOCKS = (
@@ -50,13 +54,13 @@ _TYPED = typed_keys(
 
 
 class Reader:
-    """Reads our blocks, and collects what is wrong with them.
+    """Reads our blocks and collects their problems.
 
     Args:
         environ: the environment to ask.
-        written: whether an operator wrote this in a file here, so that the files it names are
-            looked at, and a key without a value is a slip; a program that dumps a model writes
-            None for what was not given.
+        written: whether an operator wrote this in a file on this machine. Then the files that it
+            names are checked, and a key without a value is a problem. A program that dumps a model
+            writes None for every key that was not given.
         folder: the directory of the file, to which `config.profile` is relative.
         allow_insecure: whether the stack may be reached over plain HTTP on another machine,
             whatever the file says; None leaves it to the file and the environment.
@@ -113,7 +117,7 @@ class Reader:
         return identities, stack, resolvers, credentials, proxy
 
     def _stack(self, data: Mapping[Any, Any]) -> LlamaStackConfiguration | None:
-        """Return the block that says where the stack is, with its part of unified mode."""
+        """Return the stack's block, with its part of unified mode."""
         name, item = stack_block(data)
         if item is None:
             return None
@@ -123,7 +127,7 @@ class Reader:
             found = list(provider_problems(providers)) if providers else []
             if found:
                 within = ("inference", "providers")
-                self._problems += [Problem((*within, *each.key), each.text) for each in found]
+                self._problems += [each.below(within) for each in found]
                 data = {}
                 item = {**item, "config": item.get("config") or {}}
             item = with_unified(item, data, self._folder, self._environ)
@@ -149,9 +153,7 @@ class Reader:
             elif block:
                 seen.add(block.name)
                 if self._written:
-                    self._problems += [
-                        Problem((name, index, *each.key), each.text) for each in check_kind(block)
-                    ]
+                    self._problems += [each.below((name, index)) for each in check_kind(block)]
                 yield block
 
     def _credentials(
@@ -160,10 +162,10 @@ class Reader:
         identities: Sequence[AzureEntraIdConfiguration],
         resolvers: Sequence[CredentialResolverConfiguration],
     ) -> Iterator[ProviderCredential]:
-        """Yield what fills the fields of other providers, one field each."""
+        """Yield the sources of other providers' keys, one field each."""
         seen: set[tuple[str | None, ...]] = set()
         try:
-            items = items_of([] if block is None else block)
+            items = entries_of([] if block is None else block)
         except LocatedConfigurationError as error:
             items = []
             self._problems += [Problem(("provider_credentials",), e.text) for e in error.located]
@@ -185,29 +187,26 @@ class Reader:
                 yield one
 
     def _entry(self, item: Any, key: Key) -> Iterator[ProviderCredential]:
-        """Yield the fields of one entry; note what is wrong with it."""
+        """Yield the fields of one entry, and collect its problems."""
         if not isinstance(item, Mapping):
             self._problems.append(Problem(key, "must be a map of keys and values"))
             return
-        values, found = substituted(item, self._environ, _TYPED)
+        values, found = substitute_block(item, self._environ, _TYPED)
         unset = {problem.key for problem in found}
         try:
-            for written in flattened(values):
+            for written in flatten(values):
                 try:
-                    one = ProviderCredential(**written.data)
+                    one = written.credential()
                     if not found:
                         yield one
                     if self._written:
-                        looked = check_source(one, self._environ)
-                        found += [Problem(written.located(each), each.text) for each in looked]
+                        found += map(written.located, check_source(one, self._environ))
                 except LocatedConfigurationError as error:
-                    found += [Problem(written.located(each), each.text) for each in error.located]
+                    found += error.located
         except LocatedConfigurationError as error:
             found += error.located
         self._problems += [
-            Problem((*key, *problem.key), problem.text)
-            for problem in found
-            if problem.key in unset or not unset
+            problem.below(key) for problem in found if problem.key in unset or not unset
         ]
 
     def _identities(self, data: Mapping[Any, Any]) -> Iterator[AzureEntraIdConfiguration]:
@@ -238,7 +237,7 @@ class Reader:
     def _check_provider_id(
         self, provider_id: str | None, key: tuple[str, int], seen: dict[str, int]
     ) -> None:
-        """Each identity of a list serves one provider, and no two the same."""
+        """Check that each identity of a list serves one provider, and no two the same."""
         text = ""
         if provider_id is None:
             text = "is missing; with several identities, each names the provider that it serves"
@@ -250,7 +249,7 @@ class Reader:
             self._problems.append(Problem((*key, "provider_id"), text))
 
     def _is_disabled(self, item: Any) -> bool:
-        """Whether the provider is switched off, the way Llama Stack's providers are."""
+        """Return whether the provider is disabled, as Llama Stack writes it."""
         text = item.get("provider_id") if isinstance(item, Mapping) else None
         if not isinstance(text, str) or not text:
             return False
@@ -260,14 +259,14 @@ class Reader:
             return False
 
     def _block[B: Block](self, kind: type[B], item: Any, key: Key) -> B | None:
-        """Return one block, or None when something is wrong with it."""
+        """Return one block, or None when it has a problem."""
         if not isinstance(item, Mapping):
             self._problems.append(Problem(key, "must be a map of keys and values"))
             return None
-        if kind is LlamaStackConfiguration:  # it has keys of lightspeed-stack's own
+        if kind is LlamaStackConfiguration:  # lightspeed-stack has further keys in it
             ours = kind.model_fields
             item = {name: item[name] for name in item if closest(name, ours, cutoff=0.8)}
-        values, found = substituted(item, self._environ, _TYPED)
+        values, found = substitute_block(item, self._environ, _TYPED)
         unset = {problem.key for problem in found}
         if self._written:
             found += [
@@ -285,20 +284,20 @@ class Reader:
         except LocatedConfigurationError as error:
             emptied = [name for name in item if item[name] is not None and name not in values]
             found += [
-                _of_emptied(problem, emptied)
+                _reword_emptied(problem, emptied)
                 for problem in error.located
                 if problem.key not in unset and (problem.key or not found)
             ]
-        self._problems += [Problem((*key, *problem.key), problem.text) for problem in found]
+        self._problems += [problem.below(key) for problem in found]
         return None if found else block
 
 
-def _of_emptied(problem: Problem, emptied: Sequence[str]) -> Problem:
-    """Return the problem of a key that is missing, reworded where it is written but comes out empty.
+def _reword_emptied(problem: Problem, emptied: Sequence[str]) -> Problem:
+    """Return a problem, reworded when its key is written but empty after substitution.
 
     Args:
-        problem: what is wrong with a block.
-        emptied: the keys of the block whose `${env.…}` gave an empty text.
+        problem: a problem of a block.
+        emptied: the keys of the block that are empty after substitution.
     """
     choosing = [name for name in emptied if name in KINDS]
     key = problem.key or tuple(choosing[:1])

@@ -1,12 +1,74 @@
-"""`${env.…}` in a whole block of the operator's file."""
+"""`${env.NAME}` in a block, with Llama Stack's meaning.
 
+The rules are those of `llama_stack.core.stack.replace_env_vars` (0.7.3), so that one file reads
+the same to Llama Stack and to us; the tests compare the two::
+
+    ${env.NAME}          the variable; an error when it is unset or empty
+    ${env.NAME:=other}   the variable, or `other` when it is unset or empty
+    ${env.NAME:+value}   `value` when the variable is set and not empty, else nothing
+    ${env.NAME:other}    no substitution: the text stays as it is
+
+A leading `~` of the substituted value becomes the home directory. A text with a substitution is
+then converted to None, a boolean or a number if it reads like one.
+"""
+
+import os
 import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from lightspeed_azure.config.environment import UnsetVariableError, convert, expand
-from lightspeed_azure.config.problems import Key, Problem
-from lightspeed_azure.enrichment.references import malformed_reference
+from lightspeed_azure.config.block import Key, Problem
+from lightspeed_azure.enrichment.references import REFERENCE, malformed_reference
+
+
+class UnsetVariableError(LookupError):
+    """`${env.NAME}` names a variable that is unset or empty.
+
+    Attributes:
+        name: the variable's name.
+        is_set: whether it is set, to an empty text.
+    """
+
+    def __init__(self, name: str, *, is_set: bool = False) -> None:
+        super().__init__(f"environment variable {name} is {'empty' if is_set else 'not set'}")
+        self.name = name
+        self.is_set = is_set
+
+
+def expand(text: str, environ: Mapping[str, str]) -> str:
+    """Return `text` with its references replaced, still as text.
+
+    Raises:
+        UnsetVariableError: a reference without a default names an unset or empty variable.
+    """
+
+    def value_of(match: re.Match[str]) -> str:
+        name, operator, operand = match.groups()
+        value = environ.get(name)
+        if operator == "=":
+            value = value or operand
+        elif operator == "+":
+            value = operand if value else ""
+        elif not value:
+            raise UnsetVariableError(name, is_set=name in environ)
+        return os.path.expanduser(value or "")  # noqa: PTH111 - a text, which need not be a path
+
+    return REFERENCE.sub(value_of, text)
+
+
+def convert(text: str) -> Any:
+    """Return what Llama Stack makes of a substituted text: None, bool, int, float or the text."""
+    if text == "":
+        return None
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for number in (int, float):
+        try:
+            return number(text)
+        except ValueError:
+            continue
+    return text
+
 
 _SECRET = re.compile(r"(key|password|secret|token|value)$")
 """The names of keys that hold a secret."""
@@ -15,13 +77,13 @@ _OF_THE_STACK = frozenset(["native_override", "inference_providers"])
 """Keys that become part of the stack's own file: the stack replaces the references in them."""
 
 
-def substituted(
+def substitute_block(
     item: Mapping[Any, Any],
     environ: Mapping[str, str],
     typed: Collection[str],
     within: Key = (),
 ) -> tuple[dict[Any, Any], list[Problem]]:
-    """Replace `${env.…}` in a block; a key that comes out empty counts as not given.
+    """Replace `${env.…}` in a block, and return the problems found; a key whose value becomes empty is left out.
 
     Args:
         item: the block.
@@ -37,11 +99,11 @@ def substituted(
             values[name] = value
             continue
         if isinstance(value, Mapping):
-            values[name], more = substituted(value, environ, typed, (*within, name))
+            values[name], more = substitute_block(value, environ, typed, (*within, name))
             broken += more
             continue
         if isinstance(value, list):
-            items, more = substituted(dict(enumerate(value)), environ, typed, (*within, name))
+            items, more = substitute_block(dict(enumerate(value)), environ, typed, (*within, name))
             values[name] = list(items.values())
             broken += more
             continue
@@ -56,7 +118,7 @@ def substituted(
             problem = problem or f"{error}; {_cure(error, (*within, name))}"
         if problem:
             broken.append(Problem((*within, name), problem))
-            # Something stands here, so that the rest of the block is judged as it is meant.
+            # A stand-in, so that the rest of the block is checked as it is meant.
             expanded = "" if name in typed else "https://unset.invalid/.default"
         if expanded == value:
             values[name] = value

@@ -12,9 +12,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from lightspeed_azure.config.block import Block
-from lightspeed_azure.config.environment import UnsetVariableError, expand
-from lightspeed_azure.config.problems import Problem
+from lightspeed_azure.config.block import Block, Problem
+from lightspeed_azure.config.substitution import UnsetVariableError, expand
 from lightspeed_azure.config.values import file_path, plain_text
 from lightspeed_azure.config.yaml_file import YamlFile, YamlFileError, plain
 from lightspeed_azure.errors import InvalidConfigurationError

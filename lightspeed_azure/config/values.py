@@ -1,6 +1,6 @@
-"""What may stand behind a key: each function returns a clean value or raises ValueError.
+"""The types of values: each function returns a clean value or raises ValueError.
 
-No message repeats the value: whatever it is, it could be a secret in the wrong place.
+No message repeats the value: it could be a secret in the wrong place.
 """
 
 import re
@@ -25,7 +25,7 @@ class Unit(str):
 
 
 def parts_of(annotation: object) -> Iterator[object]:
-    """Yield the types in a union, and what is annotated to each."""
+    """Yield the types in a union, and their annotations."""
     if get_origin(annotation) in (Annotated, Union, UnionType):
         for part in get_args(annotation):
             yield from parts_of(part)
@@ -40,9 +40,9 @@ Seconds = Annotated[float, Field(gt=0, le=3600, strict=True, allow_inf_nan=False
 
 
 class Identifier(str):
-    """An identifier that is no secret, but may be read like one.
+    """An identifier that is no secret, but can be read like one.
 
-    lightspeed-stack keeps tenant and client ids as `SecretStr`; code written for it goes on working.
+    lightspeed-stack keeps tenant and client ids as `SecretStr`; code written for it keeps working.
     """
 
     __slots__ = ()
@@ -53,7 +53,7 @@ class Identifier(str):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Validate as text; `identifier` has done the rest."""
+        """Validate as text; `identifier` checks the rest."""
         del source, handler
         return core_schema.no_info_after_validator_function(
             cls, core_schema.str_schema(), serialization=core_schema.to_string_ser_schema()
@@ -76,7 +76,7 @@ def plain_text(value: Any) -> str:
 
 
 def name(value: Any) -> str:
-    """Return a name, such as a provider's; not text that is more likely to be a secret."""
+    """Return a name, such as a provider's; refuse text that is more likely to be a secret."""
     text = plain_text(value)
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.:/@-]{0,127}", text):
         raise ValueError("must be a name: at most 128 letters, digits and _ . : / @ -")
@@ -115,14 +115,14 @@ def secret_text(value: Any) -> SecretStr:
 
 
 def boolean(value: Any) -> Any:
-    """Return `true` and `false` as they come out of a substitution as booleans."""
+    """Return the texts `true` and `false`, as a substitution yields them, as booleans."""
     if isinstance(value, str) and value.strip().lower() in ("true", "false"):
         return value.strip().lower() == "true"
     return value
 
 
 def file_path(value: Any) -> Path:
-    """Return a path with `~` expanded; whether there is a file is not asked here."""
+    """Return a path with `~` expanded; does not check whether the file exists."""
     if isinstance(value, Path):
         return value.expanduser()
     return Path(plain_text(value)).expanduser()
@@ -149,7 +149,7 @@ def https_url(value: Any) -> str:
 
 
 def authority_url(value: Any) -> str:
-    """Return an https URL of a host alone."""
+    """Return an https URL without a path."""
     text = https_url(value)
     if urlsplit(text).path:
         raise ValueError("must name the host alone; the tenant belongs in tenant_id")

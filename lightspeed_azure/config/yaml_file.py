@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lightspeed_azure.config.problems import Key, Problem
-from lightspeed_azure.enrichment.yaml_faults import explained, unprintable
+from lightspeed_azure.config.block import Key, Problem
+from lightspeed_azure.enrichment.yaml_faults import explain, find_control_character
 
 
 class YamlFile:
-    """The content of a YAML file and where in it each key stands.
+    """The content of a YAML file, with the line of each key.
 
     Args:
         path: the file.
@@ -46,8 +46,8 @@ class YamlFileError(Exception):
     """A file cannot be read, or is not YAML.
 
     Attributes:
-        problem: what is wrong, without any of the file's content.
-        line: the line, from 1, or None when there is none to blame.
+        problem: the problem, without any of the file's content.
+        line: the line, from 1, or None when it belongs to no line.
     """
 
     def __init__(self, problem: Problem, line: int | None = None) -> None:
@@ -84,12 +84,12 @@ def _load(path: Path) -> Any:
     except OSError as error:
         failure = YamlFileError(Problem((), f"cannot be read ({error.strerror}); check its rights"))
     except DuplicateKeyError as error:
-        line, _ = explained(error)
+        line, _ = explain(error)
         failure = _failure(line, "a key is given twice; keep one")
     except MarkedYAMLError as error:
-        failure = _failure(*explained(error))
+        failure = _failure(*explain(error))
     except (YAMLError, ValueError):
-        failure = _failure(*unprintable(text))
+        failure = _failure(*find_control_character(text))
     raise failure
 
 
@@ -100,5 +100,5 @@ def _round_trip() -> Any:
 
 
 def _failure(line: int | None, problem: str) -> YamlFileError:
-    """Return the error for a line, from 0, or None when there is none to blame."""
+    """Return the error for a line, from 0; None when it belongs to no line."""
     return YamlFileError(Problem((), problem), None if line is None else line + 1)

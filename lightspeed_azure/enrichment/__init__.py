@@ -19,9 +19,9 @@ from lightspeed_azure.enrichment.providers import (
 )
 from lightspeed_azure.enrichment.stack_file import (
     Enriched,
-    decoded,
+    decode,
     endpoints_in,
-    enriched,
+    enrich_text,
     identities_in,
     identities_of,
     providers_in,
@@ -32,16 +32,16 @@ from lightspeed_azure.enrichment.stack_file import (
 __all__ = [
     "AZURE_PROVIDER_TYPE",
     "Enriched",
-    "decoded",
+    "decode",
     "endpoints_in",
     "enrich_azure_entra_id_inference",
-    "enriched",
+    "enrich_text",
     "generate_configuration",
     "identities_in",
     "identities_of",
+    "log_outcome",
     "providers_in",
     "read",
-    "tell",
     "write_atomically",
 ]
 
@@ -111,7 +111,7 @@ def generate_configuration(
         InvalidConfigurationError: the input cannot be read, or is no stack configuration.
     """
     source = Path(input_file)
-    outcome = enriched(
+    outcome = enrich_text(
         read(source),
         str(source),
         identities_of(config),
@@ -120,10 +120,10 @@ def generate_configuration(
         expand_aliases=expand_aliases,
     )
     write_atomically(Path(output_file), outcome.after)
-    tell(outcome)
+    log_outcome(outcome)
 
 
-def tell(outcome: Enriched) -> None:
+def log_outcome(outcome: Enriched) -> None:
     """Log each change, and each thing that the operator should look at."""
     for change in outcome.changes:
         _logger.info("Enriched %s", change)

@@ -54,11 +54,11 @@ def advice(
         changed: the keys named `api_key` that the plan changes.
         dropped: the keys that it removes.
     """
-    yield from _of_references(tree)
-    yield from _of_other_keys(tree)
+    yield from _reference_notes(tree)
+    yield from _other_key_notes(tree)
     if not identities:
         return
-    slips = list(_of_types(tree))
+    slips = list(_type_notes(tree))
     yield from slips
     if not azure and slips:
         return
@@ -71,20 +71,20 @@ def advice(
         return
     azure = [provider for provider in azure if provider.name != DISABLED]
     for provider in azure:
-        yield from _of_condition(provider)
-        yield from _of_endpoint(provider)
-        yield from _of_key(provider, changed, dropped)
+        yield from _condition_notes(provider)
+        yield from _endpoint_notes(provider)
+        yield from _key_notes(provider, changed, dropped)
         if provider.config.get("refresh_models") is True:
             yield Note(
                 (*provider.path, "config", "refresh_models"),
                 "asks Azure for its models again and again, which needs a key; set it to false and "
                 "register the models",
             )
-    yield from _of_models(tree, azure)
-    yield from _of_identities(azure, identities)
+    yield from _model_notes(tree, azure)
+    yield from _identity_notes(azure, identities)
 
 
-def _of_types(tree: Mapping[str, Any]) -> Iterator[Note]:
+def _type_notes(tree: Mapping[str, Any]) -> Iterator[Note]:
     """Yield the types that are meant to be Azure's, and are none; an external provider may have any."""
     for path, entry in inference_providers(tree):
         written = str(entry.get("provider_type") or "")
@@ -102,7 +102,7 @@ def _is_external(tree: Mapping[str, Any], entry: Mapping[str, Any], written: str
     return bool("${" in written or entry.get("module") or tree.get("external_providers_dir"))
 
 
-def _of_references(tree: Mapping[str, Any]) -> Iterator[Note]:
+def _reference_notes(tree: Mapping[str, Any]) -> Iterator[Note]:
     """Yield the values that no stack substitutes although they are meant to be."""
     seen: set[int] = set()  # aliases share their values
     pending: list[tuple[Path, Any]] = [((), tree)]
@@ -117,7 +117,7 @@ def _of_references(tree: Mapping[str, Any]) -> Iterator[Note]:
             pending += reversed([((*path, key), item) for key, item in inner])
 
 
-def _of_other_keys(tree: Mapping[str, Any]) -> Iterator[Note]:
+def _other_key_notes(tree: Mapping[str, Any]) -> Iterator[Note]:
     """Yield the keys of other providers without which the stack would not start."""
     for path, entry in inference_providers(tree):
         config = entry.get("config")
@@ -138,7 +138,7 @@ def _of_other_keys(tree: Mapping[str, Any]) -> Iterator[Note]:
                 )
 
 
-def _of_condition(provider: AzureProvider) -> Iterator[Note]:
+def _condition_notes(provider: AzureProvider) -> Iterator[Note]:
     for key in ("provider_id", "provider_type"):
         name = condition(provider.entry.get(key))
         if name:
@@ -152,7 +152,7 @@ def _of_condition(provider: AzureProvider) -> Iterator[Note]:
             )
 
 
-def _of_endpoint(provider: AzureProvider) -> Iterator[Note]:
+def _endpoint_notes(provider: AzureProvider) -> Iterator[Note]:
     config = provider.config
     path: Path = (*provider.path, "config")
     if "base_url" not in config:
@@ -188,7 +188,7 @@ def _of_endpoint(provider: AzureProvider) -> Iterator[Note]:
         )
 
 
-def _of_key(
+def _key_notes(
     provider: AzureProvider, changed: Collection[Path], dropped: Collection[Path]
 ) -> Iterator[Note]:
     path: Path = (*provider.path, "config", "api_key")
@@ -217,7 +217,7 @@ def _of_key(
         )
 
 
-def _of_models(tree: Mapping[str, Any], azure: Sequence[AzureProvider]) -> Iterator[Note]:
+def _model_notes(tree: Mapping[str, Any], azure: Sequence[AzureProvider]) -> Iterator[Note]:
     served = {
         resolved(with_environment(model.get("provider_id"))) for _, model in registered_models(tree)
     }
@@ -233,7 +233,7 @@ def _of_models(tree: Mapping[str, Any], azure: Sequence[AzureProvider]) -> Itera
             )
 
 
-def _of_identities(
+def _identity_notes(
     azure: Sequence[AzureProvider], identities: Sequence[str | None]
 ) -> Iterator[Note]:
     if None in identities and len(azure) > 1:

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from lightspeed_azure.enrichment.yaml_faults import (
     UNDEFINED_ALIAS,
-    explained,
+    explain,
+    find_control_character,
     is_json,
-    unprintable,
 )
 from lightspeed_azure.errors import InvalidConfigurationError
 
@@ -76,7 +76,7 @@ class Document:
         if "\t" in text and text.lstrip("\ufeff \t\r\n").startswith("{") and is_json(text):
             text = text.replace("\t", "  ")  # JSON strings cannot contain a literal tab
         self.text = text
-        self.root = self._composed()
+        self.root = self._compose()
         self._values: dict[int, Any] = {}
         self._heights: dict[int, int] = {}
         self._unfinished: set[int] = set()
@@ -134,7 +134,7 @@ class Document:
         pairs = self.root.value
         return pairs[0][0].style or "" if self.root.flow_style and pairs else ""
 
-    def _composed(self) -> Any:
+    def _compose(self) -> Any:
         from ruamel.yaml import YAML  # noqa: PLC0415 - 60 ms, and only needed when there is a file
         from ruamel.yaml.error import MarkedYAMLError, YAMLError  # noqa: PLC0415
 
@@ -144,12 +144,12 @@ class Document:
         try:
             root = yaml.compose(self.text)
         except MarkedYAMLError as error:
-            line, problem = explained(error)
+            line, problem = explain(error)
             failure = self.error(line, problem)
         except RecursionError:
             failure = self.error(None, _TOO_DEEP)
         except (YAMLError, ValueError, OverflowError, AssertionError, IndexError):
-            line, problem = unprintable(self.text)
+            line, problem = find_control_character(self.text)
             failure = self.error(line, problem)
         else:
             if root is not None:
@@ -227,7 +227,7 @@ def is_merge(key: Any) -> bool:
     return bool(key.value == "<<" and not key.style and key.tag == "tag:yaml.org,2002:merge")
 
 
-def same(one: Any, other: Any, seen: set[tuple[int, int]] | None = None) -> bool:
+def equal_values(one: Any, other: Any, seen: set[tuple[int, int]] | None = None) -> bool:
     """Return whether two values are equal; what aliases share is compared once.
 
     Plain `==` takes exponential time on aliases of aliases.
@@ -243,8 +243,8 @@ def same(one: Any, other: Any, seen: set[tuple[int, int]] | None = None) -> bool
         return False
     seen.add((id(one), id(other)))
     if isinstance(one, list):
-        return all(same(a, b, seen) for a, b in zip(one, other, strict=True))
-    return all(key in other and same(value, other[key], seen) for key, value in one.items())
+        return all(equal_values(a, b, seen) for a, b in zip(one, other, strict=True))
+    return all(key in other and equal_values(value, other[key], seen) for key, value in one.items())
 
 
 def _scalar(text: str, tag: str) -> Any:

@@ -75,15 +75,17 @@ def plan(
     azure = azure_providers(tree)
     changes: list[Change] = []
     for provider in azure:
-        changes += _of_provider(provider, repair=repair, drop_api_key=drop_api_key)
+        changes += _provider_changes(provider, repair=repair, drop_api_key=drop_api_key)
     if repair:
-        changes += _of_models(tree, azure)
+        changes += _model_changes(tree, azure)
     changed = {change.path for change in changes if change.path[-1] == "api_key"}
     dropped = {change.path for change in changes if change.value is REMOVED}
     return Plan(tuple(changes), tuple(advice(tree, azure, identities, changed, dropped)))
 
 
-def _of_provider(provider: AzureProvider, *, repair: bool, drop_api_key: bool) -> Iterator[Change]:
+def _provider_changes(
+    provider: AzureProvider, *, repair: bool, drop_api_key: bool
+) -> Iterator[Change]:
     config = provider.config
     path: Path = (*provider.path, "config")
     if config.get("model_validation") is not False:
@@ -93,13 +95,13 @@ def _of_provider(provider: AzureProvider, *, repair: bool, drop_api_key: bool) -
         return
     if drop_api_key:
         yield Change((*path, "api_key"), REMOVED, "removed: the token is the only way in")
-    elif repair and isinstance(key, str) and key != (optional := without_demands(key)):
+    elif repair and isinstance(key, str) and key != (optional := with_optional_references(key)):
         names = ", ".join(match[1] for match in REFERENCE.finditer(key) if not match[2])
         why = f"made optional: the stack starts without {names}, which it would have insisted on"
         yield Change((*path, "api_key"), optional, why)
 
 
-def _of_models(tree: Mapping[str, Any], azure: Sequence[AzureProvider]) -> Iterator[Change]:
+def _model_changes(tree: Mapping[str, Any], azure: Sequence[AzureProvider]) -> Iterator[Change]:
     names = {provider.name for provider in azure} | {
         str(provider.entry.get("provider_id")) for provider in azure
     }
@@ -112,27 +114,28 @@ def _of_models(tree: Mapping[str, Any], azure: Sequence[AzureProvider]) -> Itera
             yield Change((*path, "model_validation"), False, why)
 
 
-def without_demands(text: str) -> str:
+def with_optional_references(text: str) -> str:
     """Return a text in which `${env.NAME}` no longer insists on its variable."""
     return REFERENCE.sub(lambda match: match[0] if match[2] else f"${{env.{match[1]}:=}}", text)
 
 
-def carried_out(tree: Any, changes: Sequence[Change]) -> Any:
+def apply_changes(tree: Any, changes: Sequence[Change]) -> Any:
     """Return the tree as it is after the changes; the one given, and what it shares, stays."""
     for change in changes:
-        tree = _with(tree, change.path, change.value)
+        tree = _replace_at(tree, change.path, change.value)
     return tree
 
 
-def _with(tree: Any, path: Path, value: object) -> Any:
+def _replace_at(tree: Any, path: Path, value: object) -> Any:
     head, *rest = path
     if isinstance(tree, list) and isinstance(head, int):
         return [
-            _with(item, tuple(rest), value) if n == head else item for n, item in enumerate(tree)
+            _replace_at(item, tuple(rest), value) if n == head else item
+            for n, item in enumerate(tree)
         ]
     copy = dict(tree or {})
     if rest:
-        copy[str(head)] = _with(copy.get(str(head)), tuple(rest), value)
+        copy[str(head)] = _replace_at(copy.get(str(head)), tuple(rest), value)
     elif value is REMOVED:
         copy.pop(str(head), None)
     else:

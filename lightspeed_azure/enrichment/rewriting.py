@@ -6,8 +6,20 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lightspeed_azure.enrichment.document import Document, Path, Step, Unquoted, is_merge, same
-from lightspeed_azure.enrichment.plan import REMOVED, Change, carried_out, without_demands
+from lightspeed_azure.enrichment.document import (
+    Document,
+    Path,
+    Step,
+    Unquoted,
+    equal_values,
+    is_merge,
+)
+from lightspeed_azure.enrichment.plan import (
+    REMOVED,
+    Change,
+    apply_changes,
+    with_optional_references,
+)
 from lightspeed_azure.enrichment.providers import dotted
 from lightspeed_azure.errors import InvalidConfigurationError
 
@@ -17,7 +29,7 @@ LONGEST = 1 << 22
 """Characters of a configuration that is written out; aliases of aliases would have no bound."""
 
 
-def rewritten(document: Document, changes: Sequence[Change]) -> str:
+def rewrite(document: Document, changes: Sequence[Change]) -> str:
     """Return the document's text with the changes; the rest stays as it is, to the byte.
 
     The result is parsed again and compared with the changes applied to the parsed document.
@@ -32,13 +44,13 @@ def rewritten(document: Document, changes: Sequence[Change]) -> str:
         after = Document(text, document.name).value
     except InvalidConfigurationError:
         after = None
-    if not same(after, carried_out(document.value, changes)):
+    if not equal_values(after, apply_changes(document.value, changes)):
         path = changes[0].path[:-1]
         raise _refusal(document, path, "cannot be edited safely as it is written")
     return text
 
 
-def written(value: Any) -> str:
+def to_flow_yaml(value: Any) -> str:
     """Return a value of a document as YAML on one line, with every alias expanded.
 
     Raises:
@@ -101,12 +113,14 @@ class _Editor:
     def _edit(self, path: Path, changes: Sequence[Change]) -> None:
         steps = self._document.steps(path)
         self._check(path, steps)
-        pairs = {str(c.path[-1]): written(c.value) for c in changes if c.value is not REMOVED}
+        pairs = {str(c.path[-1]): to_flow_yaml(c.value) for c in changes if c.value is not REMOVED}
         if len(steps) < len(path):  # the map is missing: its provider gets one
             parent = steps[-1].node
             self._add(parent, {str(path[-1]): _braces(pairs, self._document.quote or '"')}, ())
         elif steps[-1].node.id == "scalar":
-            self._replace_value(steps[-1], _braces(pairs, self._document.quote))
+            node = steps[-1].node  # its tag, such as !!null, would not fit a map
+            text = _braces(pairs, self._document.quote)
+            self._replace_value(steps[-1], text, start=node.start_mark.index)
         else:
             self._edit_map(path, steps[-1].node, changes)
 
@@ -134,25 +148,26 @@ class _Editor:
                 removed.append(key)
                 self._remove(node, key)
             elif not found:
-                added[key] = written(change.value)
+                added[key] = to_flow_yaml(change.value)
             elif found[0].aliased:
                 raise _refusal(self._document, change.path, "is an alias")
             elif isinstance(change.value, str):
                 source = self._text[
                     self._document.content_start(found[0].node) : found[0].node.end_mark.index
                 ]
-                self._replace_value(found[0], without_demands(source))
+                self._replace_value(found[0], with_optional_references(source))
             else:
-                self._replace_value(found[0], written(change.value))
+                self._replace_value(found[0], to_flow_yaml(change.value))
         if added:
             self._add(node, added, removed)
 
     def _replace(self, start: int, end: int, text: str) -> None:
         self._edits[start, end, text] = None
 
-    def _replace_value(self, step: Step, text: str) -> None:
-        """Put another value in the place of a scalar, in the quotes that are there."""
-        start, end = self._document.content_start(step.node), step.node.end_mark.index
+    def _replace_value(self, step: Step, text: str, *, start: int | None = None) -> None:
+        """Replace a scalar, from an offset that defaults to its content, behind anchor and tag."""
+        start = self._document.content_start(step.node) if start is None else start
+        end = step.node.end_mark.index
         if start == end:  # the parser places an empty value behind the comments that follow it
             start = end = self._text.index(":", step.key.end_mark.index) + 1
         gap = " " if start == end and self._text[start - 1 : start] not in (" ", "\t") else ""

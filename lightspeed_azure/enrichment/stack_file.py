@@ -10,7 +10,7 @@ from typing import Any
 
 from lightspeed_azure.enrichment.advice import Note
 from lightspeed_azure.enrichment.document import LARGEST, Document
-from lightspeed_azure.enrichment.plan import carried_out, plan
+from lightspeed_azure.enrichment.plan import apply_changes, plan
 from lightspeed_azure.enrichment.providers import (
     ShapeError,
     all_providers,
@@ -20,7 +20,7 @@ from lightspeed_azure.enrichment.providers import (
     resolved,
     with_environment,
 )
-from lightspeed_azure.enrichment.rewriting import rewritten, written
+from lightspeed_azure.enrichment.rewriting import rewrite, to_flow_yaml
 from lightspeed_azure.errors import InvalidConfigurationError
 
 _WHOLE = frozenset(
@@ -59,7 +59,7 @@ class Enriched:
     fatal: tuple[str, ...] = ()
 
 
-def enriched(
+def enrich_text(
     text: str,
     name: str,
     identities: Sequence[str | None],
@@ -101,9 +101,9 @@ def enriched(
     if not identities:
         return Enriched(text, text, warnings=warnings, fatal=fatal)
     if expand_aliases:
-        after = written(carried_out(document.value, todo.changes))
+        after = to_flow_yaml(apply_changes(document.value, todo.changes))
     else:
-        after = rewritten(document, todo.changes)
+        after = rewrite(document, todo.changes)
     return Enriched(
         text,
         after if todo.changes else text,
@@ -200,11 +200,11 @@ def read(path: Path) -> str:
     except (OSError, ValueError) as error:
         problem = f"cannot be read ({reason(error)}); give a file, and check its rights"
     else:
-        return decoded(content, str(path))
+        return decode(content, str(path))
     raise InvalidConfigurationError(f"{path}: {problem}")
 
 
-def decoded(content: bytes, name: str) -> str:
+def decode(content: bytes, name: str) -> str:
     """Return content as text.
 
     Raises:

@@ -45,10 +45,10 @@ def stack_configuration(config: Any) -> tuple[str, str] | None:
     path: Path | None = config.library_client_config_path
     if path is not None:
         return read(path), str(path)
-    return made(config.config) if config.config is not None else None
+    return unified_configuration(config.config) if config.config is not None else None
 
 
-def made(unified: Any) -> tuple[str, str]:
+def unified_configuration(unified: Any) -> tuple[str, str]:
     """Return the same for unified mode.
 
     Args:
@@ -63,8 +63,8 @@ def made(unified: Any) -> tuple[str, str]:
         base = Document(read(unified.profile), str(unified.profile)).value
     else:
         base = {} if unified.baseline == "empty" else _BASELINE
-    tree = synthesized(base, unified.inference_providers, unified.native_override)
-    return dumped(tree).lstrip("\n") + "\n", SYNTHESIZED
+    tree = synthesize(base, unified.inference_providers, unified.native_override)
+    return to_block_yaml(tree).lstrip("\n") + "\n", SYNTHESIZED
 
 
 def source_name(config: Any) -> str:
@@ -81,7 +81,7 @@ def _is_profile_alone(unified: Any) -> bool:
     return bool(unified.profile) and not more
 
 
-def synthesized(
+def synthesize(
     base: Mapping[str, Any],
     providers: Sequence[Mapping[str, Any]],
     override: Mapping[str, Any],
@@ -93,13 +93,13 @@ def synthesized(
         providers: `inference.providers`. One with the id of a provider of `base` replaces it.
         override: merged last; maps are merged, everything else is replaced.
     """
-    made = copy.deepcopy(dict(base))
+    tree = copy.deepcopy(dict(base))
     for provider in providers:
-        _add(made, provider)
-    return _merged(made, override)
+        _add(tree, provider)
+    return _merged(tree, override)
 
 
-def _add(made: dict[str, Any], provider: Mapping[str, Any]) -> None:
+def _add(tree: dict[str, Any], provider: Mapping[str, Any]) -> None:
     """Add a provider, and the deployments of an Azure provider as models."""
     kind = str(provider["type"])
     provider_id = str(provider.get("id") or "").strip() or kind.replace("_", "-")
@@ -112,13 +112,13 @@ def _add(made: dict[str, Any], provider: Mapping[str, Any]) -> None:
     names = list(provider.get("allowed_models") or [])
     if names:
         config["allowed_models"] = names
-    entries = _section(_section(made, "providers", dict), "inference", list)
+    entries = _section(_section(tree, "providers", dict), "inference", list)
     entries[:] = [each for each in entries if _provider_id(each) != provider_id]
     entries.append({"provider_id": provider_id, "provider_type": provider_type, "config": config})
     if not is_azure or not names:
         return
     # Without a key the stack cannot ask Azure which deployments there are.
-    models = _section(_section(made, "registered_resources", dict), "models", list)
+    models = _section(_section(tree, "registered_resources", dict), "models", list)
     known = {(each.get("provider_id"), each.get("model_id")) for each in models}
     models += [
         {
@@ -155,15 +155,15 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def dumped(value: Any, indent: str = "") -> str:
+def to_block_yaml(value: Any, indent: str = "") -> str:
     """Return a value as YAML, with every text in quotes, after what stands before it on the line."""
     if isinstance(value, Mapping) and value:
         return "".join(
-            f"\n{indent}{_text(str(key), plain=True)}:{dumped(item, indent + '  ')}"
+            f"\n{indent}{_text(str(key), plain=True)}:{to_block_yaml(item, indent + '  ')}"
             for key, item in value.items()
         )
     if isinstance(value, list | tuple) and value:
-        return "".join(f"\n{indent}-{dumped(item, indent + '  ')}" for item in value)
+        return "".join(f"\n{indent}-{to_block_yaml(item, indent + '  ')}" for item in value)
     return f" {_text(value)}"
 
 

@@ -18,7 +18,7 @@ def is_json(text: str) -> bool:
         return False
 
 
-def explained(error: Any) -> tuple[int | None, str]:
+def explain(error: Any) -> tuple[int | None, str]:
     """Return the line, from 0, and the problem in our own words: what the parser quotes may be secret.
 
     Args:
@@ -97,7 +97,7 @@ _FAULTS = (
 """Pattern in ruamel.yaml's words, what it means, and the cure; the first that fits counts."""
 
 
-def unprintable(text: str) -> tuple[int | None, str]:
+def find_control_character(text: str) -> tuple[int | None, str]:
     """Return the line of a character that YAML forbids, if that is what is wrong."""
     for number, line in enumerate(text.split("\n")):
         if any(ord(sign) < 32 and sign not in "\t\r" for sign in line) or "\x7f" in line:

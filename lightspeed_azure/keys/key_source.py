@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from pydantic import SecretStr
 
 from lightspeed_azure.config import ProviderCredential
-from lightspeed_azure.config.files_named import LONGEST_KEY, key_file
+from lightspeed_azure.config.files import LONGEST_KEY, key_file
 from lightspeed_azure.config.values import shown_variable
 from lightspeed_azure.errors import (
     InvalidConfigurationError,

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 
 from lightspeed_azure.concurrency.fork import ForkLock, reset_in_child
 from lightspeed_azure.config import AzureEntraIdConfiguration
-from lightspeed_azure.config.key_vault import KeyVaultConfiguration
-from lightspeed_azure.config.template import filled
+from lightspeed_azure.config.vaults import KeyVaultConfiguration, filled
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.keys import Answer, Pass, Question
 from lightspeed_azure.keys.entra_credential import EntraCredential

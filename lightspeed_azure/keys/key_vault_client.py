@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from lightspeed_azure.concurrency.fork import importing
-from lightspeed_azure.config.key_vault import KeyVaultConfiguration
+from lightspeed_azure.config.vaults import KeyVaultConfiguration
 from lightspeed_azure.errors import (
     InvalidConfigurationError,
     LightspeedAzureError,

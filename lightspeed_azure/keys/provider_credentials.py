@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lightspeed_azure.config import ProviderCredential
-from lightspeed_azure.config.credential_shapes import credentials_from
-from lightspeed_azure.config.problems import meant
-from lightspeed_azure.config.provider_credentials import wrong_field
+from lightspeed_azure.config.block import meant
+from lightspeed_azure.config.provider_credentials import credentials_from, wrong_field
 from lightspeed_azure.config.provider_fields import TAKES_ANY, fields_of, key_field
 from lightspeed_azure.errors import InvalidConfigurationError, LightspeedAzureError
 from lightspeed_azure.keys.key_source import (

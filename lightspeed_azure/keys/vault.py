@@ -4,8 +4,7 @@ https://developer.hashicorp.com/vault/api-docs/secret/kv/kv-v2, https://openbao.
 """
 
 from lightspeed_azure.concurrency.clock import SYSTEM_CLOCK, Clock
-from lightspeed_azure.config.template import filled
-from lightspeed_azure.config.vault import VaultConfiguration
+from lightspeed_azure.config.vaults import VaultConfiguration, filled
 from lightspeed_azure.errors import ResolverUnavailableError
 from lightspeed_azure.keys import Answer, Pass, Question
 from lightspeed_azure.keys.location import Places, check_names

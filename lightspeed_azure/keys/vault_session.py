@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from lightspeed_azure.concurrency.clock import Clock
 from lightspeed_azure.concurrency.fork import ForkLock, importing, reset_in_child
-from lightspeed_azure.config.vault import VaultConfiguration
+from lightspeed_azure.config.vaults import VaultConfiguration
 from lightspeed_azure.errors import InvalidConfigurationError, ResolverUnavailableError
 from lightspeed_azure.secrets import SecretFile
 

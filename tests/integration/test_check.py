@@ -66,7 +66,7 @@ def test_all_is_well(
     assert {"Llama": "X-LlamaStack-Provider-Data", "OGX": "X-OGX-Provider-Data"}[family] in header
     assert findings["models"][0]["found"] == MODEL
     assert "azure at http" in findings["provider"][0]["found"]
-    assert states(findings)["inference"] == "well"
+    assert states(findings)["inference"] == "ok"
     assert emulators.azure.requests.accepted == before + 1
 
 
@@ -101,7 +101,7 @@ def test_library_mode_starts_the_stack_for_a_question(
     file = write_configuration(tmp_path)
     code, findings = check(file, "--inference", MODEL)
     assert code == 0, findings
-    assert states(findings)["inference"] == "well"
+    assert states(findings)["inference"] == "ok"
 
 
 def test_no_secret_is_shown(

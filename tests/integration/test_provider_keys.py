@@ -507,7 +507,7 @@ provider_credentials:
     file.write_text(text + "  - {provider_id: rhaoi, source: {env: NOT_SET}, optional: true}\n")
     code, found = check(file)
     assert code == 1
-    assert states(found)["key (rhaoi.key)"] == "look"
+    assert states(found)["key (rhaoi.key)"] == "warning"
     assert "the stack has no provider rhaoi" in found["key"][0]["found"]
 
 

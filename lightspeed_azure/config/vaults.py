@@ -1,4 +1,4 @@
-"""The options of the resolver `vault`: a KV version 2 engine of OpenBao or HashiCorp Vault."""
+"""The options of the resolvers `keyvault` (Azure Key Vault) and `vault` (OpenBao, HashiCorp Vault)."""
 
 import re
 from collections.abc import Mapping
@@ -8,14 +8,93 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, StrictBool
 
-from lightspeed_azure.config.block import Block
+from lightspeed_azure.config.block import Block, Problem
 from lightspeed_azure.config.llama_stack import is_loopback
-from lightspeed_azure.config.problems import LocatedConfigurationError, Problem
-from lightspeed_azure.config.template import template
-from lightspeed_azure.config.values import boolean, file_path, http_url, plain_text, secret_text
+from lightspeed_azure.config.values import (
+    boolean,
+    file_path,
+    http_url,
+    https_url,
+    name,
+    plain_text,
+    scope_name,
+    secret_text,
+)
+
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+
+
+def template(value: Any) -> str:
+    """Return a text whose only placeholders are `{provider_id}` and `{field}`."""
+    text = value if isinstance(value, str) else ""
+    if "$" in text:  # report it as a variable, not as an unbalanced brace
+        plain_text(text)
+    if set(_PLACEHOLDER.findall(text)) - {"provider_id", "field"}:
+        raise ValueError("may hold {provider_id} and {field}, and no other placeholder")
+    if "{" in _PLACEHOLDER.sub("", text) or "}" in _PLACEHOLDER.sub("", text):
+        raise ValueError("has a brace too many; placeholders are {provider_id} and {field}")
+    return plain_text(value)
+
+
+def filled(text: str, *, provider_id: str, field: str) -> str:
+    """Return a template with its placeholders replaced."""
+    names = {"provider_id": provider_id, "field": field}
+    return _PLACEHOLDER.sub(lambda match: names[match.group(1)], text)
+
+
+_DEFAULT_NAME = "{provider_id}-{field}"
+
+
+def _secret_name(value: Any) -> str:
+    text = template(value)
+    if not re.fullmatch(r"[A-Za-z0-9-]*", re.sub(r"\{(provider_id|field)\}", "", text)):
+        raise ValueError("may hold letters, digits, hyphens, {provider_id} and {field}")
+    return text
+
+
+def _secret_versions(value: Any) -> dict[str, str]:
+    if not isinstance(value, Mapping):
+        raise ValueError("must be a map of secret names to versions")  # noqa: TRY004
+    versions = {plain_text(name): plain_text(version) for name, version in value.items()}
+    if not all(re.fullmatch(r"[0-9a-f]{32}", version) for version in versions.values()):
+        raise ValueError("must give each secret a version of 32 hex digits, in quotes")
+    return versions
+
+
+def _key_vault_url(value: Any) -> str:
+    text = https_url(value)
+    if urlsplit(text).path:
+        raise ValueError("must name the vault alone, such as https://my-vault.vault.azure.net")
+    return text
+
+
+class KeyVaultConfiguration(Block):
+    """An Azure Key Vault, read with an identity of `azure_entra_id`.
+
+    Secret names have letters, digits and hyphens alone, so underscores and dots become hyphens
+    (https://learn.microsoft.com/azure/key-vault/general/about-keys-secrets-certificates).
+    """
+
+    url: Annotated[str, BeforeValidator(_key_vault_url)]
+    identity: Annotated[str | None, BeforeValidator(name)] = None
+    secret_name: Annotated[str, BeforeValidator(_secret_name)] = _DEFAULT_NAME
+    versions: Annotated[dict[str, str], BeforeValidator(_secret_versions)] = Field(default={})
+    ca_bundle: Annotated[Path | None, BeforeValidator(file_path)] = None
+    scope: Annotated[str | None, BeforeValidator(scope_name)] = None
+    verify_challenge_resource: Annotated[StrictBool, BeforeValidator(boolean)] = True
+
+    @classmethod
+    def cross_check(cls, given: Mapping[str, Any]) -> list[Problem]:
+        """Return what is wrong with the keys taken together."""
+        name = given.get("secret_name", _DEFAULT_NAME)
+        if isinstance(name, str) and "{provider_id}" not in name:
+            text = "must hold {provider_id}, or all providers would get one key"
+            return [Problem(("secret_name",), text)]
+        return []
+
 
 SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
-"""Where Kubernetes projects the token of a pod's service account."""
+"""Where Kubernetes mounts the token of a pod's service account."""
 
 _WAYS = ("token", "token_path", "kubernetes")
 
@@ -64,16 +143,10 @@ class KubernetesLogin(Block):
     token_path: Annotated[Path, BeforeValidator(file_path)] = SERVICE_ACCOUNT_TOKEN
 
 
-def _kubernetes(value: Any) -> KubernetesLogin:
-    if isinstance(value, KubernetesLogin):
-        return value
-    if not isinstance(value, Mapping):
+def _kubernetes(value: Any) -> Any:
+    if not isinstance(value, Mapping | KubernetesLogin):
         raise ValueError("must be a map with role, as in kubernetes: {role: lightspeed}")  # noqa: TRY004
-    try:
-        return KubernetesLogin(**{str(key): each for key, each in value.items()})
-    except LocatedConfigurationError as error:
-        text = "; ".join(problem.line() for problem in error.located)
-    raise ValueError(text)
+    return value
 
 
 def _versions(value: Any) -> dict[str, int]:
@@ -128,7 +201,7 @@ def insecure(given: Mapping[str, Any]) -> list[Problem]:
         parts = urlsplit(url.strip())
         host = parts.hostname or ""
     except ValueError:
-        return []  # said elsewhere
+        return []  # http_url reports it
     if parts.scheme.lower() != "http" or not host or is_loopback(host):
         return []
     text = "would fetch keys over plain HTTP from another machine; use https"

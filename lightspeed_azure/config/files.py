@@ -1,14 +1,13 @@
-"""The files that a configuration names: which there are, and whether they can be used."""
+"""The files that a configuration names, and whether they can be used."""
 
 import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from lightspeed_azure.config.block import Block
+from lightspeed_azure.config.block import Block, Problem
 from lightspeed_azure.config.credential_kinds import CLIENT_SECRET_NAME
 from lightspeed_azure.config.entra_id import AzureEntraIdConfiguration
-from lightspeed_azure.config.problems import Problem
 from lightspeed_azure.config.provider_credentials import ProviderCredential
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.secrets import SecretFile
@@ -21,7 +20,7 @@ LONGEST_KEY = 16_384
 
 
 def check_files(block: Block) -> Iterator[Problem]:
-    """Yield what is wrong with the files that a block names; waits for the disk."""
+    """Yield the problems of the files that a block names; waits for the disk."""
     secret = block.secret_file() if isinstance(block, AzureEntraIdConfiguration) else None
     if secret:
         try:
@@ -37,7 +36,7 @@ def check_files(block: Block) -> Iterator[Problem]:
     plain = directories = ["token_path"]
     if getattr(block, "use_as_library_client", False):
         plain = [*plain, "library_client_config_path"]
-        yield from _of_unified(block)
+        yield from _check_profile(block)
     for name in plain:
         path = getattr(block, name, None)
         is_folder = name in directories and path and os.path.isdir(path)  # noqa: PTH112 - never raises
@@ -47,10 +46,10 @@ def check_files(block: Block) -> Iterator[Problem]:
     options = getattr(block, "options", None)
     if isinstance(options, Block):  # of a resolver
         for problem in check_files(options):
-            yield Problem(("options", *problem.key), problem.text)
+            yield problem.below(("options",))
 
 
-def _of_unified(block: Block) -> Iterator[Problem]:
+def _check_profile(block: Block) -> Iterator[Problem]:
     unified = getattr(block, "config", None)
     fault = _fault(unified.profile, b"") if unified and unified.profile else ""
     if fault:
@@ -72,7 +71,7 @@ def key_file(credential: ProviderCredential) -> SecretFile | None:
 
 
 def check_source(credential: ProviderCredential, environ: Mapping[str, str]) -> Iterator[Problem]:
-    """Yield what keeps a source from having a value now; waits for the disk."""
+    """Yield why a source has no value now; waits for the disk."""
     if credential.optional:
         return
     file = key_file(credential)
@@ -96,7 +95,7 @@ def check_source(credential: ProviderCredential, environ: Mapping[str, str]) -> 
 
 
 def _check_key(content: bytes) -> None:
-    """Refuse what no provider's key can be, and no header can carry."""
+    """Refuse content that cannot be a key, or that does not fit into a header."""
     if len(content) > LONGEST_KEY:
         raise ValueError("is larger than 16 KiB; name the file that holds the key alone")
     if not content.isascii():
@@ -106,7 +105,7 @@ def _check_key(content: bytes) -> None:
 
 
 def _check_google(content: bytes) -> None:
-    """Refuse what is neither a Google credential nor an access token."""
+    """Refuse content that is neither a Google credential nor an access token."""
     text = content.strip()
     if not text.startswith(b"{"):
         if not text or len(text) > LONGEST_KEY or not text.isascii() or len(text.split()) != 1:
@@ -124,7 +123,7 @@ def _check_google(content: bytes) -> None:
 
 
 def _fault(path: Path, contained: bytes) -> str:
-    """Return what is wrong with a plain file, or ""."""
+    """Return the problem of a plain file, or ""."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
