@@ -9,7 +9,7 @@ import pytest
 from token_cache_fakes import FakeClock, FakeScheduler
 
 from lightspeed_azure.keys import ResolverRegistry, standing_in
-from lightspeed_azure.keys.registration import Registration
+from lightspeed_azure.keys.resolver import Registration
 
 
 class Hook:

@@ -16,7 +16,7 @@ from lightspeed_azure.keys import (
     is_key_field,
     resolve_credential,
 )
-from lightspeed_azure.keys.environment_names import check_distinct, environment_name
+from lightspeed_azure.keys.api_key import check_distinct, environment_name
 
 __all__ = ["hook_fixture"]
 pytestmark = pytest.mark.usefixtures("hook")

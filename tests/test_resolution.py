@@ -24,7 +24,7 @@ from lightspeed_azure.keys import (
     registered,
     standing_in,
 )
-from lightspeed_azure.keys.registration import Registration
+from lightspeed_azure.keys.resolver import Registration
 
 __all__ = ["hook_fixture"]
 

@@ -20,7 +20,7 @@ from lightspeed_azure.keys import (
     aresolve_credential,
     resolve_credential,
 )
-from lightspeed_azure.keys.workers import MOST_GIVEN_UP, MOST_THREADS
+from lightspeed_azure.keys.runner import MOST_GIVEN_UP, MOST_THREADS
 
 __all__ = ["hook_fixture"]
 
@@ -454,7 +454,7 @@ async def test_a_coroutine_stops_waiting_without_the_timer(
     hook: Hook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The timer makes no call, as its thread is missing; the coroutine goes on all the same."""
-    monkeypatch.setattr("lightspeed_azure.keys.chain.GRACE", 0.1)
+    monkeypatch.setattr("lightspeed_azure.keys.hook.GRACE", 0.1)
     monkeypatch.setenv("OPENAI_API_KEY", "of-the-environment")
     hanging = Hanging()
     try:

@@ -25,7 +25,7 @@ from lightspeed_azure.keys import (
     get_api_key,
     standing_in,
 )
-from lightspeed_azure.keys.factories import installed
+from lightspeed_azure.keys.registry import installed
 
 __all__ = ["hook_fixture"]
 

@@ -12,8 +12,7 @@ from lightspeed_azure.config.key_vault import KeyVaultConfiguration
 from lightspeed_azure.emulators import Emulators, Fault
 from lightspeed_azure.errors import CredentialResolutionError
 from lightspeed_azure.keys import resolve_credential
-from lightspeed_azure.keys.entra_credential import EntraCredential
-from lightspeed_azure.keys.key_vault import KeyVaultResolver
+from lightspeed_azure.keys.key_vault import EntraCredential, KeyVaultResolver
 
 __all__ = ["emu_fixture", "hook_fixture", "running_fixture"]
 

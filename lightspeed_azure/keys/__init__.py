@@ -30,12 +30,10 @@ from lightspeed_azure.keys.api_key import (
     is_key_field,
     resolve_credential,
 )
-from lightspeed_azure.keys.current import current, standing_in
-from lightspeed_azure.keys.point import extensible
-from lightspeed_azure.keys.question import PASS, Answer, Ask, Failure, Outcome, Pass, Question
-from lightspeed_azure.keys.registration import Registration
-from lightspeed_azure.keys.registry import ResolverRegistry
-from lightspeed_azure.keys.status import ResolverStatus
+from lightspeed_azure.keys.hook import extensible
+from lightspeed_azure.keys.hook_call import PASS, Answer, Ask, Failure, Outcome, Pass, Question
+from lightspeed_azure.keys.registry import ResolverRegistry, current, standing_in
+from lightspeed_azure.keys.resolver import Registration, ResolverStatus
 
 __all__ = [
     "PASS",

@@ -1,27 +1,184 @@
-"""Which resolvers there are: installed as plug-ins, configured, or registered at run time."""
+"""The registry of the process, and how another one stands in for it."""
 
 import asyncio
 import functools
+import importlib
+import importlib.metadata
 import inspect
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import logging
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from pydantic import SecretStr
 
-from lightspeed_azure.concurrency.fork import ForkLock, reset_in_child
+from lightspeed_azure.concurrency.fork import ForkLock, importing, reset_in_child
 from lightspeed_azure.config import AzureEntraIdConfiguration
-from lightspeed_azure.config.credential_resolver import CredentialResolverConfiguration
+from lightspeed_azure.config.credential_resolver import (
+    BUILT_IN,
+    GROUP,
+    CredentialResolverConfiguration,
+)
 from lightspeed_azure.errors import InvalidConfigurationError
-from lightspeed_azure.keys import factories
-from lightspeed_azure.keys.chains import chains_changed, name_of
-from lightspeed_azure.keys.collaborators import Collaborators
-from lightspeed_azure.keys.factories import EntryPoint, installed
-from lightspeed_azure.keys.registration import Registration
-from lightspeed_azure.keys.settings import CREDENTIAL_FUNCTIONS, Settings
-from lightspeed_azure.keys.status import ResolverStatus
+from lightspeed_azure.keys.resolver import (
+    CREDENTIAL_FUNCTIONS,
+    Registration,
+    ResolverStatus,
+    Settings,
+)
+from lightspeed_azure.keys.runner import Collaborators
+
+_LOG = logging.getLogger("lightspeed_azure.keys")
+
+_OURS = {
+    "keyvault": "lightspeed_azure.keys.key_vault:KeyVaultResolver",
+    "vault": "lightspeed_azure.keys.vault:VaultResolver",
+}
+
+
+class EntryPoint(Protocol):
+    """What is needed of `importlib.metadata.EntryPoint`."""
+
+    @property
+    def name(self) -> str:
+        """What the resolver is called."""
+        ...
+
+    def load(self) -> Any:
+        """Import it."""
+        ...
+
+
+def installed() -> Iterable[EntryPoint]:
+    """Return the resolvers that installed packages name; reads their metadata, imports none."""
+    return importlib.metadata.entry_points(group=GROUP)
+
+
+def by_name(entry_points: Callable[[], Iterable[EntryPoint]]) -> dict[str, EntryPoint]:
+    """Return the plug-ins by name; none, and a warning, where they cannot be listed."""
+    try:
+        return {each.name: each for each in entry_points()}
+    except Exception as error:  # noqa: BLE001 - a broken package must break no look-up
+        _LOG.warning("Installed credential resolvers cannot be listed: %s", type(error).__name__)
+        return {}
+
+
+def loader(
+    block: CredentialResolverConfiguration,
+    found: Mapping[str, EntryPoint],
+    identities: Sequence[AzureEntraIdConfiguration],
+) -> Callable[[], object]:
+    """Return what makes the resolver of a block; imports nothing yet.
+
+    Raises:
+        InvalidConfigurationError: there is none of that name.
+    """
+    kind = block.kind
+    if kind in BUILT_IN:
+        return functools.partial(_ours, kind, block.options, identities)
+    if ":" in kind:
+        return functools.partial(_made, functools.partial(_imported, kind), block.options)
+    if kind in found:
+        return functools.partial(_made, found[kind].load, block.options)
+    known = ", ".join(sorted({*BUILT_IN, *found}))
+    raise InvalidConfigurationError(
+        f"credential_resolvers: there is no such resolver; the resolvers are {known}, "
+        'or write use: "package.module:Class"'
+    )
+
+
+def of_entry_point(point: EntryPoint) -> object:
+    """Return the resolver of a plug-in that no block configures."""
+    return _made(point.load, {})
+
+
+def _ours(kind: str, options: Any, identities: Sequence[AzureEntraIdConfiguration]) -> object:
+    resolver = _imported(_OURS[kind])
+    return resolver(options, identities) if kind == "keyvault" else resolver(options)
+
+
+def _imported(path: str) -> Any:
+    module, _, names = path.partition(":")
+    with importing(module):
+        imported = importlib.import_module(module)
+    return functools.reduce(getattr, names.split("."), imported)
+
+
+def _made(load: Callable[[], Any], options: Mapping[str, Any]) -> object:
+    """Return an instance of a class, made with the options; anything else is a resolver as it is."""
+    thing = load()
+    if inspect.isclass(thing):
+        return thing(**options)
+    if options:
+        raise InvalidConfigurationError("options are for a class; this resolver is made already")
+    return thing
+
+
+UNKNOWN: tuple[Any, ...] = (None,)
+"""The chain of a function that has not been called yet."""
+
+_all: "weakref.WeakSet[Chained]" = weakref.WeakSet()
+_changes = [0]
+_lock = ForkLock()  # guards the two above, and every `Chained.chain`
+
+
+class Chained:
+    """A function whose resolvers are remembered.
+
+    Args:
+        name: what resolvers know it by.
+
+    Attributes:
+        name: see above.
+        chain: the resolvers that step in; empty: the function is called, and nothing else happens.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.chain: tuple[Registration, ...] = UNKNOWN
+        with _lock:
+            _all.add(self)
+
+    def remembered(
+        self, ask: Callable[[str], tuple[Registration, ...]]
+    ) -> tuple[Registration, ...]:
+        """Return the chain; `ask` tells it by the name, where it is not known."""
+        chain = self.chain
+        if chain is UNKNOWN:
+            changes = _changes[0]
+            chain = ask(self.name)
+            with _lock:
+                if changes == _changes[0]:  # else somebody has registered or left meanwhile
+                    self.chain = chain
+        return chain
+
+
+def name_of(function: Any, name: str = "") -> str:
+    """Return what resolvers know a function by; that of an extensible one, if it is one.
+
+    Raises:
+        TypeError: it is neither a function nor a name.
+    """
+    if name or isinstance(function, str):
+        return name or function
+    point = getattr(function, "extensible", None)
+    if isinstance(point, Chained):
+        return point.name
+    try:
+        return f"{function.__module__}.{function.__qualname__}"
+    except AttributeError:
+        raise TypeError("a function is needed, or its name") from None
+
+
+def chains_changed() -> None:
+    """Let each function ask the registry at its next call."""
+    with _lock:
+        _changes[0] += 1
+        for each in list(_all):
+            each.chain = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,7 +221,7 @@ class ResolverRegistry:
         if self._found is None:
             with self._lock:
                 if self._found is None:
-                    found = factories.by_name(self._entry_points)
+                    found = by_name(self._entry_points)
                     self._plug_ins = self._of_plug_ins(found)
                     self._found = found
         return self
@@ -174,9 +331,7 @@ class ResolverRegistry:
         if layers[-1] is not self._layers[-1]:
             blocks, identities = layers[-1].blocks, layers[-1].identities
             made = [
-                Registration(
-                    Settings.of(block), factories.loader(block, found, identities), self._with
-                )
+                Registration(Settings.of(block), loader(block, found, identities), self._with)
                 for block in blocks
                 if block.enabled
             ]
@@ -203,7 +358,7 @@ class ResolverRegistry:
         return [
             Registration(
                 Settings(name=name, source="entry point"),
-                functools.partial(factories.of_entry_point, point),
+                functools.partial(of_entry_point, point),
                 self._with,
             )
             for name, point in sorted(found.items())
@@ -232,3 +387,24 @@ class ResolverRegistry:
 
 def _order(registration: Registration) -> int:
     return registration.settings.order
+
+
+_process_wide = ResolverRegistry()
+_standing_in: list[ResolverRegistry] = []
+
+
+def current() -> ResolverRegistry:
+    """Return the registry of the process, or the one that stands in for it."""
+    return _standing_in[-1] if _standing_in else _process_wide
+
+
+@contextmanager
+def standing_in(registry: ResolverRegistry) -> Iterator[ResolverRegistry]:
+    """Let this be the registry of the process until the block ends, as tests do."""
+    _standing_in.append(registry)
+    chains_changed()
+    try:
+        yield registry
+    finally:
+        _standing_in.remove(registry)
+        chains_changed()

@@ -3,21 +3,198 @@
 import contextvars
 import functools
 import logging
-from collections.abc import Callable, Generator, Hashable
-from typing import Any
+from collections.abc import Callable, Generator, Hashable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
 
 from lightspeed_azure.concurrency.fork import ForkLock
 from lightspeed_azure.concurrency.threads import log_in_background
-from lightspeed_azure.keys.answers import Answers
-from lightspeed_azure.keys.breaker import Breaker
-from lightspeed_azure.keys.collaborators import Collaborators
-from lightspeed_azure.keys.fault import RESTING, Fault, of_exception, timeout
-from lightspeed_azure.keys.flight import Flight
-from lightspeed_azure.keys.question import PASS, Outcome, Question
-from lightspeed_azure.keys.reply import Check, Reply, reply_of
-from lightspeed_azure.keys.runner import Runner
-from lightspeed_azure.keys.settings import Settings
-from lightspeed_azure.keys.status import Counts, ResolverStatus
+from lightspeed_azure.config.credential_resolver import (
+    CredentialResolverConfiguration,
+    OnError,
+)
+from lightspeed_azure.errors import InvalidConfigurationError
+from lightspeed_azure.keys.answer_cache import Answers
+from lightspeed_azure.keys.breaker import Breaker, BreakerState
+from lightspeed_azure.keys.hook_call import (
+    PASS,
+    RESTING,
+    Answer,
+    Check,
+    Fault,
+    Outcome,
+    Pass,
+    Question,
+    Reply,
+    of_exception,
+    reply_of,
+    timeout,
+)
+from lightspeed_azure.keys.runner import Collaborators, Flight, Runner
+
+CREDENTIAL_FUNCTIONS = frozenset({"get_api_key", "resolve_credential"})
+"""Where a resolver steps in when nothing else is said."""
+
+_STALE = 3600.0
+"""Seconds that a kept answer stands in for a failing resolver, where nothing else is said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What holds for one registered resolver.
+
+    Attributes:
+        name: what it is called in messages, metrics and `resolver=`.
+        order: resolvers are asked in ascending order; equal ones in that of their registration.
+        timeout: seconds that one answer may take.
+        on_error: `fallback` goes on as if it had passed, `fail` raises.
+        ttl: seconds for which an answer is given again; 0 asks each time.
+        stale_if_error: seconds after those for which it stands in while the resolver fails; None
+            means an hour where `ttl` keeps answers at all.
+        failures: how many failures in a row make it rest.
+        rest: seconds that it is left alone then.
+        functions: into which functions it steps.
+        source: where it was registered: "run time", "configuration" or "entry point".
+    """
+
+    name: str
+    order: int = 0
+    timeout: float = 5.0
+    on_error: OnError = "fallback"
+    ttl: float = 0.0
+    stale_if_error: float | None = None
+    failures: int = 3
+    rest: float = 30.0
+    functions: frozenset[str] = CREDENTIAL_FUNCTIONS
+    source: str = "run time"
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"credential resolver {self.name!r}: {key} must be {what}"
+            for key, what, good in (
+                ("timeout", "more than 0 and at most 600 seconds", 0 < self.timeout <= 600),
+                ("ttl", "0 to 86400 seconds", 0 <= self.ttl <= 86400),
+                ("rest", "0 to 86400 seconds", 0 <= self.rest <= 86400),
+                ("failures", "1 or more", self.failures >= 1),
+                ("on_error", "fallback or fail", self.on_error in ("fallback", "fail")),
+            )
+            if not good
+        ]
+        if problems:
+            raise InvalidConfigurationError(*problems)
+
+    @classmethod
+    def of(cls, block: CredentialResolverConfiguration) -> Self:
+        """Return the settings that an operator wrote."""
+        return cls(
+            name=block.name,
+            order=block.order,
+            timeout=block.timeout,
+            on_error=block.on_error,
+            ttl=block.seconds_to_keep,
+            stale_if_error=block.stale_if_error,
+            failures=block.failures,
+            rest=block.rest,
+            source="configuration",
+        )
+
+    @property
+    def stale(self) -> float:
+        """Seconds that a kept answer stands in for a failing resolver."""
+        if self.stale_if_error is not None:
+            return self.stale_if_error
+        return _STALE
+
+    def over(self, resolver: object, given: Mapping[str, Any]) -> Self:
+        """Return these, with the resolver's own attributes as defaults, and what was given over them."""
+        own = {
+            name: value
+            for name in _OWN
+            if isinstance(value := getattr(resolver, name, None), int | float | str)
+        }
+        return replace(self, **{**own, **given})
+
+
+_OWN = tuple(
+    field.name for field in fields(Settings) if field.name not in ("name", "functions", "source")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ResolverStatus:
+    """What became of the questions to one resolver.
+
+    Attributes:
+        name: the resolver's name.
+        source: "run time", "configuration" or "entry point".
+        order: its place among the others.
+        answers: how often it answered, from what was kept or not.
+        passes: how often it passed, or asked on with other arguments.
+        cached: how many of these needed no asking.
+        stale: how many answers stood in for a failure.
+        failures: how often it gave nothing that can be used.
+        rested: how often it was not asked, because it had failed before.
+        breaker: "closed" when it is asked, "open" while it rests, "half_open" while it is tried.
+        last_error: the last failure's kind, such as "timeout"; "" when it answered since.
+        last_error_text: the same in words.
+        last_pass: where it looked when it passed last; "" when it did not say, or has answered since.
+        kept: how many answers are kept.
+        oldest_kept: seconds since the oldest of them was asked for; None without one.
+        hanging: threads and event loops of its that did not come back.
+    """
+
+    name: str
+    source: str
+    order: int
+    answers: int
+    passes: int
+    cached: int
+    stale: int
+    failures: int
+    rested: int
+    breaker: BreakerState
+    last_error: str
+    last_error_text: str
+    last_pass: str
+    kept: int
+    oldest_kept: float | None
+    hanging: int
+
+
+@dataclass(slots=True)
+class Counts:
+    """The counters behind a snapshot; changed under their owner's lock."""
+
+    answers: int = 0
+    passes: int = 0
+    cached: int = 0
+    stale: int = 0
+    failures: int = 0
+    rested: int = 0
+    last: Fault | None = None
+    last_pass: str = ""
+
+    def said(self, reply: Reply) -> None:
+        """Count what a caller got."""
+        if isinstance(reply, Fault):
+            self.rested += reply is RESTING
+        elif isinstance(reply, Answer):
+            self.answers += 1
+            self.last_pass = ""
+        else:
+            self.passes += 1
+            self.last_pass = reply.why if isinstance(reply, Pass) else ""
+
+    def settled(self, reply: Reply) -> bool:
+        """Count what became of one asking; return whether its state changed by it."""
+        before = self.last
+        if isinstance(reply, Fault):
+            self.failures += 1
+            self.last = reply
+            return before is None or before.reason != reply.reason
+        self.last = None
+        return before is not None
+
 
 _LOG = logging.getLogger("lightspeed_azure.keys")
 

@@ -4,8 +4,7 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 
-from lightspeed_azure.keys.fault import Fault
-from lightspeed_azure.keys.question import Answer, Ask, Pass
+from lightspeed_azure.keys.hook_call import Answer, Ask, Fault, Pass
 
 MOST = 1024
 """Answers kept for one resolver; the one that was used longest ago goes first."""
