@@ -10,7 +10,7 @@ options: {folder: lightspeed}
 import asyncio
 
 from lightspeed_azure.errors import ResolverUnavailableError
-from lightspeed_azure.keys import PASS, Answer, Question
+from lightspeed_azure.keys import PASS, Answer, HookCall
 
 
 class PassResolver:
@@ -19,7 +19,7 @@ class PassResolver:
     def __init__(self, folder: str = "lightspeed") -> None:
         self.folder = folder
 
-    async def before(self, question: Question) -> object:
+    async def before(self, question: HookCall) -> object:
         """Answer, pass where there is no such entry, or say why not; a plain `def` may be too."""
         entry = f"{self.folder}/{question.provider_id}/{question.field}"
         pipe = asyncio.subprocess.PIPE

@@ -9,7 +9,6 @@ import traceback
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -31,7 +30,14 @@ from lightspeed_azure.clients.stack_catalog import Listing, Provider, StackCatal
 from lightspeed_azure.emulators import Emulators
 from lightspeed_azure.emulators.provider_suite import ProviderEmulators
 from lightspeed_azure.fastapi import Runtime
-from lightspeed_azure.keys import token_key
+from lightspeed_azure.keys import (
+    Answer,
+    HookCall,
+    ResolverRegistry,
+    registered,
+    registry_replaced,
+    token_key,
+)
 from lightspeed_azure.keys.google_token import GoogleTokenSource
 from lightspeed_azure.keys.provider_credentials import ProviderCredentials
 
@@ -410,30 +416,25 @@ async def test_google_redirects_are_not_followed(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def resolver(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Stand in for the resolvers; `answer` is what they give, or raise."""
+def resolver() -> Iterator[dict[str, Any]]:
+    """Register a resolver `vault`; `answer` is what it returns, or raises."""
     said: dict[str, Any] = {}
 
-    async def aresolve_credential(
-        provider_id: str, field: str, *, resolver: str | None = None
-    ) -> SecretStr | None:
-        said["asked"] = (provider_id, field, resolver)
+    def before(call: HookCall) -> object:
+        said["asked"] = (call.provider_id, call.field)
         if isinstance(said["answer"], Exception):
             raise said["answer"]
-        return said["answer"]  # type: ignore[no-any-return]
+        return Answer(said["answer"])
 
-    module = ModuleType("lightspeed_azure.keys")
-    module.aresolve_credential = aresolve_credential  # type: ignore[attr-defined]
-    module.status = tuple  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "lightspeed_azure.keys", module)
-    return said
+    with registry_replaced(ResolverRegistry(entry_points=list)), registered(before, name="vault"):
+        yield said
 
 
 async def test_a_resolver_answers(resolver: dict[str, Any]) -> None:
     """It is asked for the provider's field, by its name."""
     resolver["answer"] = SecretStr("from-the-vault")
     assert await sent(credentials({"plugin": "vault"})) == {"vllm_api_token": "from-the-vault"}
-    assert resolver["asked"] == ("mine", "vllm_api_token", "vault")
+    assert resolver["asked"] == ("mine", "vllm_api_token")
 
 
 @pytest.mark.parametrize(
@@ -442,12 +443,12 @@ async def test_a_resolver_answers(resolver: dict[str, Any]) -> None:
         None,
         RuntimeError("s3cret-in-its-text"),
         b"bytes",
-        "a plain text",
+        SecretStr("schlüssel"),
         SecretStr("two\nX-Injected: yes"),
         SecretStr("x" * 20_000),
         SecretStr(""),
     ],
-    ids=["none", "raises", "bytes", "text", "newline", "huge", "empty"],
+    ids=["none", "raises", "bytes", "umlaut", "newline", "huge", "empty"],
 )
 async def test_a_resolver_that_answers_with_no_key(
     resolver: dict[str, Any], answer: object

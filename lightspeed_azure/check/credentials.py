@@ -83,7 +83,7 @@ async def _of_source(
         return of_problem(question, f"{where}: {error}")
     finally:
         credentials.close()
-    fault = source.aging.fault
+    fault = source.fault
     if value is None and entry.optional:
         return look(question, f"{fault}; requests go out without it", "It is optional")
     if value is None:

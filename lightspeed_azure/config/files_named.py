@@ -10,6 +10,7 @@ from lightspeed_azure.config.certificate import certificate_check
 from lightspeed_azure.config.entra_id import AzureEntraIdConfiguration
 from lightspeed_azure.config.problems import Problem
 from lightspeed_azure.config.provider_credentials import ProviderCredential
+from lightspeed_azure.config.provider_fields import LONGEST_KEY
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.secret_file import SecretFile
 
@@ -25,9 +26,6 @@ FEDERATED_TOKEN_NAME = "azure-identity-token"  # noqa: S105 - the name of a file
 
 KEY_NAME = "apitoken"
 """The file in a directory with a provider's key, as OpenShift Lightspeed calls it."""
-
-LONGEST_KEY = 16_384
-"""Bytes: h11, which most stacks are served by, refuses longer header values."""
 
 
 def secret_file(config: AzureEntraIdConfiguration) -> SecretFile | None:
@@ -132,7 +130,9 @@ def check_source(credential: ProviderCredential, environ: Mapping[str, str]) -> 
 def _check_key(content: bytes) -> None:
     """Refuse what no provider's key can be, and no header can carry."""
     if len(content) > LONGEST_KEY:
-        raise ValueError("is larger than 16 KiB; name the file that holds the key alone")
+        raise ValueError(
+            f"has more than {LONGEST_KEY} bytes; name the file that holds the key alone"
+        )
     if not content.isascii():
         raise ValueError("holds characters that no key has; write the key alone, in ASCII")
     if content.startswith(b"{"):

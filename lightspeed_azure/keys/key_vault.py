@@ -1,14 +1,14 @@
-"""The resolver `keyvault`: keys out of an Azure Key Vault, signed in to as everything else here.
+"""The resolver `keyvault`: keys from an Azure Key Vault, signed in to with our own identities.
 
+The only file that imports azure-keyvault-secrets.
 https://learn.microsoft.com/azure/key-vault/general/about-keys-secrets-certificates
+https://learn.microsoft.com/rest/api/keyvault/secrets/get-secret/get-secret
 """
 
 import importlib.util
 import re
 from collections.abc import Sequence
 from typing import Any
-
-from pydantic import SecretStr
 
 from lightspeed_azure.concurrency.fork import ForkLock, importing, reset_in_child
 from lightspeed_azure.config import AzureEntraIdConfiguration
@@ -20,18 +20,30 @@ from lightspeed_azure.errors import (
     ResolverUnavailableError,
     TokenError,
 )
-from lightspeed_azure.keys import Answer, Pass, Question
-from lightspeed_azure.keys.location import Places, check_names
+from lightspeed_azure.keys.hook_call import Answer, HookCall, Pass
+from lightspeed_azure.keys.location import Places, names_in
+from lightspeed_azure.network_failure import network_failure, shown
 from lightspeed_azure.tokens.cache import TokenCache
 from lightspeed_azure.tokens.entra import credential_source
 from lightspeed_azure.tokens.lifetime import Token
 from lightspeed_azure.tokens.manager import AzureEntraIDManager
 
+_SCOPES = {
+    "public": "https://vault.azure.net/.default",
+    "us_government": "https://vault.usgovcloudapi.net/.default",
+    "china": "https://vault.azure.cn/.default",
+}
+
+_LONGEST_NAME = 127
+
+_FORBIDDEN_PAUSE = 10.0
+"""Seconds for which a forbidden secret is not asked for again."""
+
 
 class EntraCredential:
-    """An azure-core `TokenCredential` for one scope, with our token cache behind it.
+    """An azure-core `TokenCredential` for one scope, backed by our token cache.
 
-    Its tokens are for that scope, whatever a service asks for in its challenge.
+    Its tokens are for that scope, whatever a service's challenge asks for.
 
     Args:
         identity: how to sign in.
@@ -52,11 +64,11 @@ class EntraCredential:
         """Return azure-core's `AccessToken`; may wait, at most the identity's `deadline`.
 
         Args:
-            scopes: of the challenge, which does not choose.
-            **options: of the challenge (tenant, claims), likewise.
+            scopes: of the challenge; ignored.
+            **options: of the challenge (tenant, claims); ignored.
 
         Raises:
-            TokenError: no token can be had.
+            TokenError: there is no token.
         """
         del scopes, options
         from azure.core.credentials import AccessToken  # noqa: PLC0415 - 0.2 s
@@ -69,53 +81,122 @@ class EntraCredential:
         if self._last is not None:
             self._cache.accepted(self._last)
 
-    def refused(self) -> None:
-        """Say that the last token was refused: the next one is a new one."""
+    def invalidate(self) -> None:
+        """Replace the last token, which was refused."""
         if self._last is not None:
             self._cache.invalidate(self._last.secret)
 
 
-_REFUSED_PAUSE = 10.0
-"""Seconds for which a secret that is refused is not asked for again."""
+class KeyVaultResolver:
+    """Answers with the secret whose name the template gives; passes if there is none.
 
-
-class KeyVaultClient:
-    """Safe for any number of threads.
+    Signs in with an identity of `azure_entra_id`. Safe for any number of threads. Sends nothing
+    before the first call.
 
     Args:
-        options: the vault.
-        credential: signs in.
+        options: the vault, and the names of its secrets.
+        identities: of the configuration; by default those of the process-wide manager.
     """
 
-    def __init__(self, options: KeyVaultConfiguration, credential: EntraCredential) -> None:
-        self._credential = credential
-        self._client = _secret_client(options, credential)
+    name = "keyvault"
 
-    def read(self, name: str, version: str, *, timeout: float) -> SecretStr | None:
-        """Return a secret, None when there is none of this name (or no such version).
+    def __init__(
+        self,
+        options: KeyVaultConfiguration,
+        identities: Sequence[AzureEntraIdConfiguration] = (),
+    ) -> None:
+        self._options = KeyVaultConfiguration.from_object(options)
+        self._identities = tuple(identities)
+        self._places = Places()
+        self._lock = ForkLock()  # guards the next one
+        self._client: tuple[Any, EntraCredential] | None = None
+        self._parents: list[Any] = []  # not closed: the parent uses their connections
+        reset_in_child(self)
+
+    def __repr__(self) -> str:
+        return f"KeyVaultResolver(url={self._options.url!r})"
+
+    def after_fork(self) -> None:
+        """Open new connections in a forked child."""
+        if self._client is not None:
+            self._parents.append(self._client)
+            self._client = None
+
+    def before(self, call: HookCall) -> Answer | Pass:
+        """Read the secret.
 
         Raises:
             ResolverUnavailableError: Key Vault refuses, throttles, or cannot be reached.
+            InvalidConfigurationError: there is no identity to sign in with.
         """
+        name = self.secret_name(call)
+        self._places.claim(name.lower(), call)  # names are case-insensitive
+        timeout = call.timeout or 5.0
+        client, credential = self._connected()
         error: LightspeedAzureError
         try:
-            bundle = self._client.get_secret(
-                name, version, connection_timeout=timeout, read_timeout=timeout
+            bundle = client.get_secret(
+                name,
+                self._options.versions.get(name, ""),
+                connection_timeout=timeout,
+                read_timeout=timeout,
             )
-            self._credential.accepted()
-            return None if bundle.value is None else SecretStr(bundle.value)
+            credential.accepted()
+            if bundle.value is not None:
+                return Answer(bundle.value.strip("\r\n"))
+            return Pass(f"Key Vault has no secret {name}")
         except TokenError as fault:
             error = ResolverUnavailableError(f"no token: {fault}", retry_after=fault.retry_after)
         except LightspeedAzureError as fault:
             error = fault
-        except Exception as fault:  # noqa: BLE001 - each becomes a typed one, without its text
+        except Exception as fault:  # noqa: BLE001 - translated, without its text
             status = getattr(fault, "status_code", None)
             if status == 404:
-                return None
+                return Pass(f"Key Vault has no secret {name}")
             if status == 401:
-                self._credential.refused()
-            error = _of_status(fault, status, name) if status else _of_transport(fault)
+                credential.invalidate()
+            error = _of_status(fault, status, name) if status else self._of_transport(fault)
         raise error
+
+    def secret_name(self, call: HookCall) -> str:
+        """Return the name of the secret; underscores and dots become hyphens."""
+        name = filled(self._options.secret_name, **names_in(call))
+        return re.sub(r"[^A-Za-z0-9-]", "-", name)[:_LONGEST_NAME]
+
+    def _connected(self) -> tuple[Any, EntraCredential]:
+        with self._lock:
+            if self._client is None:
+                identity = self._identity()
+                scope = self._options.scope or _SCOPES[identity.cloud]
+                credential = EntraCredential(identity, scope)
+                self._client = _secret_client(self._options, credential), credential
+            return self._client
+
+    def _identity(self) -> AzureEntraIdConfiguration:
+        wanted = self._options.identity
+        known = self._identities or tuple(
+            identity.config for identity in AzureEntraIDManager().identities
+        )
+        for one in known:
+            if wanted in (None, one.provider_id):
+                return one
+        which = f"none with provider_id: {wanted}" if known else "none is configured"
+        raise InvalidConfigurationError(
+            f"keyvault signs in with an identity of azure_entra_id, and there is {which}; add one"
+        )
+
+    def _of_transport(self, fault: Exception) -> ResolverUnavailableError:
+        failure = network_failure(fault)
+        if failure is not None:
+            cure = failure.cure(url_key="url", ca_key="ca_bundle")
+            text = f"Key Vault cannot be reached at {shown(self._options.url)}: {failure.words}"
+            return ResolverUnavailableError(f"{text}. {cure}")
+        if isinstance(fault, ValueError):
+            text = (
+                "Key Vault's challenge is not for its own host; check url, and what answers there"
+            )
+            return ResolverUnavailableError(text)
+        return ResolverUnavailableError(f"Key Vault's client raised {type(fault).__name__}")
 
 
 def _secret_client(options: KeyVaultConfiguration, credential: EntraCredential) -> Any:
@@ -140,7 +221,7 @@ def _secret_client(options: KeyVaultConfiguration, credential: EntraCredential) 
             session=bounded_session(),
             connection_verify=str(options.ca_bundle) if options.ca_bundle else True,
         ),
-        # The hook's breaker and time limit are the only ones.
+        # Only the resolver's breaker and time limit count.
         retry_total=0,
         permit_redirects=False,
     )
@@ -153,110 +234,9 @@ def _of_status(fault: Any, status: int, name: str) -> ResolverUnavailableError:
     if status in (401, 403):
         cure = 'give the identity the role "Key Vault Secrets User", and see the network rules'
         text = f"Key Vault refuses to read {name} (HTTP {status} {code}); {cure}"
-        return ResolverUnavailableError(text, down=False, retry_after=_REFUSED_PAUSE)
+        return ResolverUnavailableError(text, down=False, retry_after=_FORBIDDEN_PAUSE)
     if status == 429:
         asked = fault.response.headers.get("Retry-After", "") if fault.response else ""
         after = float(asked) if asked.isdigit() else 1.0
         return ResolverUnavailableError("Key Vault has too many requests (429)", retry_after=after)
     return ResolverUnavailableError(f"Key Vault answers with HTTP {status} {code}".rstrip())
-
-
-def _of_transport(fault: Exception) -> ResolverUnavailableError:
-    kind = type(fault).__name__
-    if isinstance(fault, ValueError):
-        text = "Key Vault's challenge is not for its own host; check url, and what answers there"
-        return ResolverUnavailableError(text)
-    if "CERTIFICATE_VERIFY_FAILED" in str(fault):
-        text = "the certificate of Key Vault is not trusted; set ca_bundle to its issuer's"
-        return ResolverUnavailableError(text)
-    text = f"Key Vault cannot be reached ({kind}); check url, DNS and private endpoints"
-    return ResolverUnavailableError(text)
-
-
-_SCOPES = {
-    "public": "https://vault.azure.net/.default",
-    "us_government": "https://vault.usgovcloudapi.net/.default",
-    "china": "https://vault.azure.cn/.default",
-}
-
-_LONGEST_NAME = 127
-
-
-class KeyVaultResolver:
-    """Answers with the secret of the name that the template gives; passes where there is none.
-
-    Signs in with an identity of `azure_entra_id`. Safe for any number of threads. Nothing is sent
-    before the first question.
-
-    Args:
-        options: the vault, and what its secrets are called.
-        identities: of the configuration; the process-wide manager's when there are none.
-    """
-
-    name = "keyvault"
-
-    def __init__(
-        self,
-        options: KeyVaultConfiguration,
-        identities: Sequence[AzureEntraIdConfiguration] = (),
-    ) -> None:
-        self._options = KeyVaultConfiguration.from_object(options)
-        self._identities = tuple(identities)
-        self._places = Places()
-        self._lock = ForkLock()  # guards the next one
-        self._client: KeyVaultClient | None = None
-        self._parents: list[KeyVaultClient] = []  # not closed: the parent uses their connections
-        reset_in_child(self)
-
-    def __repr__(self) -> str:
-        return f"KeyVaultResolver(url={self._options.url!r})"
-
-    def after_fork(self) -> None:
-        """Open connections of its own in a forked child."""
-        if self._client is not None:
-            self._parents.append(self._client)
-            self._client = None
-
-    def before(self, question: Question) -> Answer | Pass:
-        """Read the secret.
-
-        Raises:
-            ResolverUnavailableError: Key Vault refuses, throttles, or cannot be reached.
-            InvalidConfigurationError: there is no identity to sign in with.
-        """
-        check_names(question)
-        name = self.secret_name(question)
-        self._places.claim(name.lower(), question)  # Key Vault tells no case apart
-        version = self._options.versions.get(name, "")
-        value = self._ready().read(name, version, timeout=question.timeout or 5.0)
-        if value is None:
-            return Pass(f"Key Vault has no secret {name}")
-        return Answer(value.get_secret_value().strip("\r\n"))
-
-    def secret_name(self, question: Question) -> str:
-        """Return the name of the secret that holds the answer; underscores become hyphens."""
-        names = {"provider_id": question.provider_id, "field": question.field}
-        name = filled(self._options.secret_name, **names)
-        return re.sub(r"[^A-Za-z0-9-]", "-", name)[:_LONGEST_NAME]
-
-    def _ready(self) -> KeyVaultClient:
-        with self._lock:
-            if self._client is None:
-                identity = self._identity()
-                scope = self._options.scope or _SCOPES[identity.cloud]
-                credential = EntraCredential(identity, scope)
-                self._client = KeyVaultClient(self._options, credential)
-            return self._client
-
-    def _identity(self) -> AzureEntraIdConfiguration:
-        wanted = self._options.identity
-        there = self._identities or tuple(
-            identity.config for identity in AzureEntraIDManager().identities
-        )
-        for one in there:
-            if wanted in (None, one.provider_id):
-                return one
-        which = f"none with provider_id: {wanted}" if there else "none is configured"
-        raise InvalidConfigurationError(
-            f"keyvault signs in with an identity of azure_entra_id, and there is {which}; add one"
-        )

@@ -12,7 +12,7 @@ from lightspeed_azure.config import ProviderCredential
 from lightspeed_azure.config.credential_shapes import credentials_from
 from lightspeed_azure.config.problems import meant
 from lightspeed_azure.config.provider_credentials import wrong_field
-from lightspeed_azure.config.provider_fields import TAKES_ANY, fields_of, key_field
+from lightspeed_azure.config.provider_fields import TAKES_ANY, fields_of, is_key_field, key_field
 from lightspeed_azure.config.unshown import unshown
 from lightspeed_azure.errors import (
     InvalidConfigurationError,
@@ -31,12 +31,10 @@ from lightspeed_azure.provider_data import HeaderValue, ProviderData
 from lightspeed_azure.tokens.identity import Identity
 from lightspeed_azure.tokens.manager import AzureEntraIDManager
 
-_SECRET = ("_key", "_token", "_bedrock")
 
-
-def is_secret(field: str | None) -> bool:
+def _is_key(field: str | None) -> bool:
     """Return whether a field holds a key; None is the provider's key, whatever its name."""
-    return field is None or field.endswith(_SECRET)
+    return field is None or is_key_field(field)
 
 
 class ProviderKeys:
@@ -84,14 +82,14 @@ class ProviderKeys:
         found = ProviderData()
         theirs = {name.lower() for name in given}
         for field, source in self._fields.items():
-            if field.lower() in theirs or (self._alias in theirs and is_secret(field)):
+            if field.lower() in theirs or (self._alias in theirs and _is_key(field)):
                 continue
             value = await source.get(self.provider_id, field)
             if value is not None:
                 found[field] = value.get_secret_value()
             elif not source.credential.optional:
                 raise KeyUnavailableError(
-                    f"provider_credentials {source.credential.name}: {source.aging.fault}",
+                    f"provider_credentials {source.credential.name}: {source.fault}",
                     cure="The request was not sent",
                 )
         if "azure_api_key" in found and "azure_api_base" not in self._fields:
@@ -102,7 +100,7 @@ class ProviderKeys:
         """Take note that the provider did not accept what was sent."""
         for field, source in self._fields.items():
             if field in sent:
-                source.refused(SecretStr(sent[field]), self.provider_id)
+                source.invalidate(SecretStr(sent[field]), self.provider_id)
 
     def accepted(self, sent: Mapping[str, Any]) -> None:
         """Take note that the provider accepted what was sent."""
@@ -240,7 +238,7 @@ class ProviderCredentials:
 
     def secrets(self) -> list[str]:
         """Return the keys that were given last, to look for where none may be."""
-        found = (source.latest() for source in self.sources if is_secret(source.credential.field))
+        found = (source.latest() for source in self.sources if _is_key(source.credential.field))
         values = (key.get_secret_value() for key in found if key is not None)
         return [HeaderValue(value) for value in values if len(value) >= _SHORTEST_SECRET]
 
@@ -253,10 +251,10 @@ class ProviderCredentials:
                 field=source.credential.field,
                 source=source.credential.source.kind,
                 has_value=source.latest() is not None,
-                fault=source.aging.fault,
+                fault=source.fault,
                 reloads=source.reloads,
-                failures=source.aging.failures,
-                age=source.aging.age,
+                failures=source.failures,
+                age=source.age,
             )
             for source in self.sources
         )

@@ -1,5 +1,7 @@
-"""The resolver `vault`: keys out of a KV version 2 engine of OpenBao or HashiCorp Vault.
+"""The resolver `vault`: keys from a KV version 2 engine of OpenBao or HashiCorp Vault.
 
+The only file that imports hvac.
+https://developer.hashicorp.com/vault/api-docs/auth/kubernetes, …/auth/token
 https://developer.hashicorp.com/vault/api-docs/secret/kv/kv-v2, https://openbao.org/api-docs/secret/kv/kv-v2
 """
 
@@ -18,11 +20,12 @@ from lightspeed_azure.concurrency.fork import ForkLock, importing, reset_in_chil
 from lightspeed_azure.config.template import filled
 from lightspeed_azure.config.vault import VaultConfiguration
 from lightspeed_azure.errors import InvalidConfigurationError, ResolverUnavailableError
-from lightspeed_azure.keys import Answer, Pass, Question
-from lightspeed_azure.keys.location import Places, check_names
+from lightspeed_azure.keys.hook_call import Answer, HookCall, Pass
+from lightspeed_azure.keys.location import Places, names_in
+from lightspeed_azure.network_failure import network_failure, shown
 from lightspeed_azure.secret_file import SecretFile
 
-_LOG = logging.getLogger("lightspeed_azure.keys.vault")
+_logger = logging.getLogger("lightspeed_azure.keys.vault")
 
 _LEAST_LEFT = 5.0
 """Seconds of life that a token needs to be used."""
@@ -30,23 +33,26 @@ _LEAST_LEFT = 5.0
 _SHORTEST = 0.05
 """Seconds that an exchange is given at least."""
 
-_SLOW = "Vault does not answer in time; check url and firewalls"
+_FORBIDDEN_PAUSE = 10.0
+"""Seconds for which a forbidden secret is not asked for again."""
 
 _NOT_VAULT = "what answers does not speak as Vault does; does url lead to its active node?"
 
 
-class Refused(Exception):  # noqa: N818 - not an error for anyone outside these files
+class _Forbidden(Exception):  # noqa: N818 - never leaves this file
     """Vault answers 403: the token has ended, or its policy does not allow this.
 
     Attributes:
-        token: with which it was asked.
+        token: the token that was sent.
     """
 
-    token: "_Token | None" = None
+    def __init__(self, text: str, token: "_Token | None") -> None:
+        super().__init__(text)
+        self.token = token
 
 
 class _Token:
-    """A token and how long it lasts, in monotonic seconds; None: no end is known."""
+    """A token with its lifetime in monotonic seconds; None: no end is known."""
 
     def __init__(self, secret: SecretStr, lease: float, now: float, *, renewable: bool) -> None:
         self.secret = secret
@@ -56,14 +62,14 @@ class _Token:
 
 
 class VaultSession:
-    """Signs in when a token is needed, renews it at half of its life; safe for any number of threads.
+    """Signs in, renews its token at half of its lifetime, and reads. Safe for any number of threads.
 
-    The network is never asked under a lock: of several threads that need a token, one signs in and
-    the others wait, each until its own deadline.
+    No request is sent under a lock: of several threads that need a token one signs in, and the
+    others wait, each until its own deadline.
 
     Args:
         options: where, and how to sign in.
-        clock: monotonic seconds, for the life of a token.
+        clock: for the lifetime of a token.
     """
 
     def __init__(self, options: VaultConfiguration, clock: Clock) -> None:
@@ -84,22 +90,22 @@ class VaultSession:
         return f"VaultSession({self._options.url!r})"
 
     def after_fork(self) -> None:
-        """Open connections of its own in a forked child; the token is still good."""
-        self._sign_in = None  # the thread that signs in is the parent's
+        """Open new connections in a forked child; the token is still valid."""
+        self._sign_in = None  # its thread is the parent's
         if self._session is not None:
             self._parents.append(self._session)
             self._session = None
 
     def read(self, path: str, version: int | None, timeout: float) -> dict[str, Any] | None:
-        """Return the keys and values of a secret, None when there is none (or no such version).
+        """Return the keys and values of a secret, or None if it (or its version) does not exist.
 
         Args:
             path: the secret, below the mount.
             version: which version; None for the newest.
-            timeout: seconds for everything that this needs.
+            timeout: seconds in all.
 
         Raises:
-            Refused: the token does not do.
+            _Forbidden: the token is not accepted, or not for this path.
             ResolverUnavailableError: Vault is sealed, overloaded, or cannot be reached.
         """
         ends = time.monotonic() + timeout
@@ -107,7 +113,7 @@ class VaultSession:
         client = self._client(token.secret, ends - time.monotonic())
         from hvac import exceptions  # noqa: PLC0415 - 0.3 s, on the resolver's own thread
 
-        with _explained(token):
+        with self._translated(token):
             try:
                 answer = client.secrets.kv.v2.read_secret_version(
                     path=path,
@@ -125,14 +131,14 @@ class VaultSession:
             raise ResolverUnavailableError(text)
         return data
 
-    def forget(self, refused: Refused) -> None:
+    def invalidate(self, token: _Token | None) -> None:
         """Sign in again before the next read, unless another thread has done so since."""
         with self._lock:
-            if self._token is refused.token:
+            if self._token is token:
                 self._token = None
 
     def _signed_in(self, ends: float) -> _Token:
-        """Return a token that lasts; `ends` is in the seconds of `time.monotonic`."""
+        """Return a valid token; `ends` is a time of `time.monotonic`."""
         with self._lock:
             token, pending = self._usable(), self._sign_in
             is_due = token is None or self._is_renewal_due(token)
@@ -145,7 +151,7 @@ class VaultSession:
             try:
                 return pending.result(max(0.0, ends - time.monotonic()))
             except TimeoutError:
-                raise ResolverUnavailableError(_SLOW) from None
+                raise self._unreachable(TimeoutError()) from None
         try:
             fresh = self._renewed(token, ends) if token else None
             fresh = fresh or self._login(ends)
@@ -160,7 +166,7 @@ class VaultSession:
         return fresh
 
     def _usable(self) -> _Token | None:
-        """Return the token if it lasts, and is still the one that the file holds."""
+        """Return the token if it is valid, and still the one in the file."""
         token = self._token
         if token is None or (self._options.token_path and token.secret != self._read_file()):
             return None
@@ -172,7 +178,7 @@ class VaultSession:
         return due is not None and self._clock.monotonic() >= due
 
     def _client(self, secret: SecretStr | None, timeout: float) -> Any:
-        """Return a client with this token; all of them share their connections."""
+        """Return a client with this token; all clients share their connections."""
         if importlib.util.find_spec("hvac") is None:
             text = "hvac is not installed: pip install 'lightspeed-azure[vault]'"
             raise InvalidConfigurationError(text)
@@ -193,55 +199,53 @@ class VaultSession:
             verify=self._session.verify,
             timeout=max(timeout, _SHORTEST),
             session=self._session,
-            # requests would carry X-Vault-Token to wherever an answer points.
+            # requests would send X-Vault-Token to the target of a redirect.
             allow_redirects=False,
         )
 
     def _login(self, ends: float) -> _Token:
-        """Return a token: the configured one, or that of a login."""
+        """Return a token: the configured one, or one from a login."""
         kubernetes = self._options.kubernetes
         now = self._clock.monotonic()
         if not kubernetes:
             return self._looked_up(self._options.token or self._read_file(), now, ends)
         jwt = self._read_file()
         client = self._client(None, ends - time.monotonic())
-        from hvac import exceptions  # noqa: PLC0415 - 0.3 s
-
         try:
-            with _explained(), _refusing(exceptions.InvalidPath, exceptions.InvalidRequest):
+            with self._translated(is_login=True):
                 answer = client.auth.kubernetes.login(
                     role=kubernetes.role,
                     jwt=jwt.get_secret_value(),
                     use_token=False,
                     mount_point=kubernetes.mount,
                 )
-        except Refused:
+        except _Forbidden:
             text = "Vault refuses the Kubernetes login; check role, mount and the token's audience"
             raise ResolverUnavailableError(text) from None
-        _LOG.info("Signed in to Vault at %s as role %s", self._options.url, kubernetes.role)
+        _logger.info("Signed in to Vault at %s as role %s", self._options.url, kubernetes.role)
         return _of_auth(answer, now)
 
     def _looked_up(self, secret: SecretStr, now: float, ends: float) -> _Token:
-        """Return a given token with what Vault says of its life; a policy may forbid to ask."""
+        """Return a given token with its lifetime; a policy may forbid to look it up."""
         client = self._client(secret, ends - time.monotonic())
         data: dict[str, Any] = {}
-        with contextlib.suppress(Refused), _explained():
+        with contextlib.suppress(_Forbidden), self._translated():
             data = client.auth.token.lookup_self()["data"]
         lease = float(data.get("ttl") or 0)
         return _Token(secret, lease, now, renewable=bool(data.get("renewable")))
 
     def _renewed(self, token: _Token, ends: float) -> _Token | None:
-        """Return the token with a new life, or None where it cannot have one."""
+        """Return the renewed token, or None where a login is better."""
         now = self._clock.monotonic()
-        # Half of the time is kept for the read: the token still lasts.
+        # The token is still valid, so half of the time is kept for the read.
         client = self._client(token.secret, (ends - time.monotonic()) / 2)
         try:
-            with _explained():
+            with self._translated():
                 return _of_auth(client.auth.token.renew_self(), now)
-        except (Refused, ResolverUnavailableError):
+        except (_Forbidden, ResolverUnavailableError):
             if self._options.kubernetes:
                 return None
-            # It still lasts; what it is asked for next tells whether Vault is there.
+            # It is still valid; the read shows whether Vault can be reached.
             token.renewable = False
             return token
 
@@ -249,17 +253,46 @@ class VaultSession:
         assert self._file is not None  # noqa: S101 - for the type checker
         return self._file.read()
 
+    @contextlib.contextmanager
+    def _translated(self, token: _Token | None = None, *, is_login: bool = False) -> Iterator[None]:
+        """Translate the errors of hvac and requests: their texts contain URLs, and may contain more.
 
-@contextlib.contextmanager
-def _refusing(*kinds: type[Exception]) -> Iterator[None]:
-    """Turn what a login is answered with for a mount or a role that is not there into a refusal."""
-    try:
-        yield
-    except kinds:
-        pass
-    else:
-        return
-    raise Refused("Vault refuses the login")
+        `hvac.exceptions.InvalidPath` of a read passes unchanged.
+        """
+        import requests  # noqa: PLC0415 - hvac brings it
+        from hvac import exceptions  # noqa: PLC0415 - 0.3 s
+
+        forbidden = [exceptions.Forbidden, exceptions.Unauthorized]
+        if is_login:  # so Vault answers for a mount or a role that does not exist
+            forbidden += [exceptions.InvalidPath, exceptions.InvalidRequest]
+        error: Exception
+        try:
+            yield
+        except tuple(forbidden):
+            error = _Forbidden("Vault refuses (403)", token)
+        except exceptions.InvalidPath:
+            raise
+        except exceptions.RateLimitExceeded:
+            error = ResolverUnavailableError("Vault has too many requests (429)", retry_after=1.0)
+        except exceptions.VaultDown:
+            error = ResolverUnavailableError("Vault is sealed or down (503); unseal it")
+        except exceptions.VaultError as fault:
+            error = ResolverUnavailableError(f"Vault answers with {type(fault).__name__}")
+        except requests.exceptions.RequestException as fault:
+            error = self._unreachable(fault)
+        except (KeyError, TypeError, ValueError):
+            error = ResolverUnavailableError(_NOT_VAULT)
+        else:
+            return
+        raise error from None
+
+    def _unreachable(self, fault: Exception) -> ResolverUnavailableError:
+        failure = network_failure(fault)
+        if failure is None:
+            return ResolverUnavailableError(f"Vault's client raised {type(fault).__name__}")
+        text = f"Vault cannot be reached at {shown(self._options.url)}: {failure.words}"
+        cure = failure.cure(url_key="url", ca_key="ca_bundle")
+        return ResolverUnavailableError(f"{text}. {cure}")
 
 
 def _of_auth(answer: Any, now: float) -> _Token:
@@ -272,55 +305,14 @@ def _of_auth(answer: Any, now: float) -> _Token:
     )
 
 
-@contextlib.contextmanager
-def _explained(token: _Token | None = None) -> Iterator[None]:
-    """Turn hvac's and requests' errors into ours: their texts hold URLs, and may hold more."""
-    import requests  # noqa: PLC0415 - hvac brings it
-    from hvac import exceptions  # noqa: PLC0415 - 0.3 s
-
-    error: Any
-    try:
-        yield
-    except exceptions.InvalidPath:
-        raise
-    except (exceptions.Forbidden, exceptions.Unauthorized):
-        error = Refused("Vault refuses (403)")
-        error.token = token
-    except exceptions.RateLimitExceeded:
-        error = ResolverUnavailableError("Vault has too many requests (429)", retry_after=1.0)
-    except exceptions.VaultDown:
-        error = ResolverUnavailableError("Vault is sealed or down (503); unseal it")
-    except exceptions.VaultError as fault:
-        error = ResolverUnavailableError(f"Vault answers with {type(fault).__name__}")
-    except requests.exceptions.RequestException as fault:
-        error = ResolverUnavailableError(_of_transport(type(fault), requests.exceptions))
-    except (KeyError, TypeError, ValueError):
-        error = ResolverUnavailableError(_NOT_VAULT)
-    else:
-        return
-    raise error from None
-
-
-def _of_transport(kind: type[Exception], known: Any) -> str:
-    if issubclass(kind, known.SSLError):
-        return "the certificate of Vault is not trusted; set ca_bundle to its issuer's"
-    if issubclass(kind, known.Timeout):
-        return _SLOW
-    return "Vault cannot be reached; check url, DNS and firewalls"
-
-
-_REFUSED_PAUSE = 10.0
-"""Seconds for which a secret that is refused is not asked for again."""
-
-
 class VaultResolver:
-    """Answers with `key` of the secret at `path`; passes where there is no such secret or key.
+    """Answers with `key` of the secret at `path`; passes if there is no such secret or key.
 
-    Safe for any number of threads. Nothing is sent before the first question.
+    Safe for any number of threads. Sends nothing before the first call.
 
     Args:
         options: the engine, and how to sign in.
-        clock: for the life of the token that a login gave.
+        clock: for the lifetime of the token of a login.
     """
 
     name = "vault"
@@ -333,32 +325,28 @@ class VaultResolver:
     def __repr__(self) -> str:
         return f"VaultResolver(url={self._options.url!r}, mount={self._options.mount!r})"
 
-    def before(self, question: Question) -> Answer | Pass:
+    def before(self, call: HookCall) -> Answer | Pass:
         """Read the secret; after a 403 sign in once more.
 
         Raises:
             ResolverUnavailableError: Vault refuses, is sealed, or cannot be reached.
         """
-        check_names(question)
-        names = {"provider_id": question.provider_id, "field": question.field}
+        names = names_in(call)
         path, key = (filled(text, **names) for text in (self._options.path, self._options.key))
-        self._places.claim(f"{self._options.mount}/{path}#{key}", question)
-        timeout = question.timeout or 5.0
+        place = f"{self._options.mount}/{path}"
+        self._places.claim(f"{place}#{key}", call)
         version = self._options.versions.get(path)
-        refused: Refused
         for _ in range(2):
             try:
-                secret = self._session.read(path, version, timeout)
-            except Refused as error:
-                refused = error
-                self._session.forget(error)
+                secret = self._session.read(path, version, call.timeout or 5.0)
+            except _Forbidden as error:
+                refusal = str(error)
+                self._session.invalidate(error.token)
             else:
-                return _answer(secret, f"{self._options.mount}/{path}", key)
-        cure = (
-            f'its policy needs: path "{self._options.mount}/data/{path}" {{capabilities=["read"]}}'
-        )
-        text = f"{refused}; {cure}"
-        raise ResolverUnavailableError(text, down=False, retry_after=_REFUSED_PAUSE)
+                return _answer(secret, place, key)
+        needed = f'path "{self._options.mount}/data/{path}" {{capabilities=["read"]}}'
+        text = f"{refusal}; its policy needs: {needed}"
+        raise ResolverUnavailableError(text, down=False, retry_after=_FORBIDDEN_PAUSE)
 
 
 def _answer(secret: dict[str, object] | None, place: str, key: str) -> Answer | Pass:
