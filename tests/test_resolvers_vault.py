@@ -230,7 +230,7 @@ def test_a_crowd_after_a_revocation_signs_in_once(
         (Fault.status(429), "too many requests (429)"),
         (Fault.status(500), "InternalServerError"),
         (Fault.status(307), "does url lead to its active node?"),
-        (Fault.reset(), "/: the connection broke. Check what stands between here and url"),
+        (Fault.reset(), ": the connection broke. Check what stands between here and url"),
         (Fault.truncated(), "Vault"),
         (Fault.not_json(), "does url lead to its active node?"),
     ],

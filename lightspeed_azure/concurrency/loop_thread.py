@@ -79,6 +79,11 @@ class LoopThread:
             raise
 
     @property
+    def is_alive(self) -> bool:
+        """Whether the thread runs; false in a forked child."""
+        return self._thread.is_alive()
+
+    @property
     def is_blocked(self) -> bool:
         """Whether something blocks the loop: it has not processed a cancellation yet."""
         return self._unresponsive
@@ -105,7 +110,7 @@ class LoopThread:
         """
         if threading.current_thread() is self._thread:
             raise RuntimeError("A synchronous client was called by what it waits for")
-        if self._loop.is_closed() or not self._thread.is_alive():
+        if self._loop.is_closed() or not self.is_alive:
             raise RuntimeError(
                 "The interpreter is ending, or this began before a fork; nothing can be sent any more"
             )
@@ -178,7 +183,7 @@ class Portal(LoopThread):
 
     def end(self) -> None:
         """Stop the loop, and wait for its end for a short time."""
-        if self._thread.is_alive():
+        if self.is_alive:
             self.stop()
             self.join(_CLOSING)
 
