@@ -1,4 +1,4 @@
-"""The keys of the stack's other providers: which request carries which, and how they are."""
+"""The keys of the stack's other providers: which request needs which, and their status."""
 
 import contextlib
 import time
@@ -38,13 +38,13 @@ def _is_key(field: str | None) -> bool:
 
 
 class ProviderKeys:
-    """What the requests for one provider carry.
+    """The provider data that requests for one provider need.
 
     Args:
         provider_id: the provider.
         fields: field → its source.
-        base_url: where its requests go, which `remote::azure` wants beside the key.
-        alias: a field that stands for the key, too, on stacks that read one for each provider.
+        base_url: the provider's endpoint, which `remote::azure` needs beside the key.
+        alias: another field for the key, on stacks that read one by the provider's name.
     """
 
     def __init__(
@@ -61,10 +61,10 @@ class ProviderKeys:
         self._alias = alias
 
     def replace(self, identity: Identity | None) -> bool:
-        """Return whether the provider's requests carry these, and not the identity's token.
+        """Return whether these replace the identity's token.
 
         Args:
-            identity: the one that would serve the provider; one that names it wins.
+            identity: the identity for the provider; one with its provider_id wins.
         """
         if identity is None:
             return True
@@ -74,10 +74,10 @@ class ProviderKeys:
         """Return the fields as they are now.
 
         Args:
-            given: what the caller fills; it is neither looked up nor returned.
+            given: the fields that the caller sends; they are neither looked up nor returned.
 
         Raises:
-            TokenError: one cannot be had, and is not optional; the request must not be sent.
+            TokenError: one that is not optional has no value; the request must not be sent.
         """
         found = ProviderData()
         theirs = {name.lower() for name in given}
@@ -97,13 +97,13 @@ class ProviderKeys:
         return found
 
     def refused(self, sent: Mapping[str, Any]) -> None:
-        """Take note that the provider did not accept what was sent."""
+        """Note that the provider refused these keys."""
         for field, source in self._fields.items():
             if field in sent:
                 source.invalidate(SecretStr(sent[field]), self.provider_id)
 
     def accepted(self, sent: Mapping[str, Any]) -> None:
-        """Take note that the provider accepted what was sent."""
+        """Note that the provider accepted these keys."""
         for field, source in self._fields.items():
             if field in sent:
                 source.accepted(SecretStr(sent[field]), self.provider_id)
@@ -118,23 +118,23 @@ class ProviderKeys:
 
 
 _SHORTEST_SECRET = 16
-"""Characters: what is shorter may stand in any text by chance, such as the key EMPTY."""
+"""Characters; a shorter key, such as EMPTY, may be part of any text."""
 
 
 @dataclass(frozen=True, slots=True)
 class CredentialStatus:
-    """A snapshot of one source; it holds no secret.
+    """A snapshot of one source; it contains no secret.
 
     Attributes:
         provider_id: whose it is, or None for all of a type.
         provider_type: likewise, or None.
         field: what it fills; None for the provider's key.
         source: the kind of source.
-        has_value: whether there is a value to send.
+        has_value: whether it has a value.
         fault: what is wrong with the source now, or "".
-        reloads: how often it gave another value than before; the first counts.
-        failures: how often it had no new value when asked.
-        age: seconds since its value was last known to be current; None when it never was.
+        reloads: how often the value changed; the first value counts.
+        failures: how often it had no new value.
+        age: seconds since the value was last known to be current; None if it never was.
     """
 
     provider_id: str | None
@@ -152,7 +152,7 @@ class ProviderCredentials:
     """Every source that `provider_credentials:` names. Safe to use from any thread.
 
     Args:
-        config: entries as `Configuration.provider_credentials` has them, or as one writes them.
+        config: entries of `Configuration.provider_credentials`, or as an operator writes them.
         manager: returns the manager whose identities give Entra ID tokens.
         monotonic: gives seconds.
 
@@ -165,7 +165,7 @@ class ProviderCredentials:
 
     @classmethod
     def of(cls, config: Any, manager: Callable[[], AzureEntraIDManager]) -> "ProviderCredentials":
-        """Return the sources of a configuration; ones that exist already are shared."""
+        """Return the sources of a configuration; an instance is returned as it is."""
         return config if isinstance(config, cls) else cls(config, manager=manager)
 
     def __init__(
@@ -194,7 +194,7 @@ class ProviderCredentials:
     def keys(
         self, provider_id: str, provider_type: str, base_url: str | None, family: str
     ) -> ProviderKeys | None:
-        """Return what the requests for a provider carry; None where nothing is configured for it.
+        """Return what the requests for a provider need; None if nothing is configured for it.
 
         Args:
             provider_id: its name.
@@ -211,7 +211,7 @@ class ProviderCredentials:
         return self._known[which]
 
     def problems(self, providers: Mapping[str, str], family: str) -> Iterator[str]:
-        """Yield what does not fit the providers that a stack has, one line each.
+        """Yield what does not fit the stack's providers, one line each.
 
         Args:
             providers: provider_id → provider_type.
@@ -231,13 +231,13 @@ class ProviderCredentials:
                 yield str(error)
 
     def news(self, providers: Mapping[str, str], family: str) -> list[str]:
-        """Return those of `problems` that this has not returned before."""
+        """Return the `problems` that it has not returned before."""
         found = [each for each in self.problems(providers, family) if each not in self._told]
         self._told.update(found)
         return found
 
     def secrets(self) -> list[str]:
-        """Return the keys that were given last, to look for where none may be."""
+        """Return the latest keys, to search for them in texts that must contain none."""
         found = (source.latest() for source in self.sources if _is_key(source.credential.field))
         values = (key.get_secret_value() for key in found if key is not None)
         return [HeaderValue(value) for value in values if len(value) >= _SHORTEST_SECRET]
@@ -260,7 +260,7 @@ class ProviderCredentials:
         )
 
     async def look(self) -> None:
-        """Ask every source once, so that `status` knows more than nothing before the first request."""
+        """Ask every source once, so that `status` is known before the first request."""
         for source in self.sources:
             name, field = source.credential.provider_id or "", source.credential.field or ""
             if source.credential.source.kind == "plugin" and not (name and field):
@@ -269,7 +269,7 @@ class ProviderCredentials:
                 await source.get(name, field)
 
     def close(self) -> None:
-        """Stop what runs behind."""
+        """Stop background work."""
         for source in self.sources:
             source.close()
 
@@ -294,7 +294,7 @@ class ProviderCredentials:
 
 
 def _field(entry: ProviderCredential, provider_id: str, provider_type: str, family: str) -> str:
-    """Return the field that an entry fills of a provider.
+    """Return the field that an entry fills for a provider.
 
     Raises:
         InvalidConfigurationError: the provider does not read it.
