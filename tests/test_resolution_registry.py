@@ -159,7 +159,8 @@ def test_a_plug_in_whose_import_hangs_holds_up_nobody(monkeypatch: pytest.Monkey
     ended = threading.Event()
 
     def end() -> None:
-        hook.registry.configure([])
+        with hook.registry.configured([]):
+            pass
         with hook.registry.configured(
             read({"name": "slow", "enabled": False}).credential_resolvers
         ):
@@ -254,8 +255,12 @@ def test_configurations_may_overlap(hook: Hook) -> None:
 
 def test_an_unknown_resolver_is_an_error_that_names_those_there_are(hook: Hook) -> None:
     """And what was configured before stays."""
-    with hook.registered(lambda _: PASS), pytest.raises(InvalidConfigurationError) as caught:
-        hook.registry.configure(read({"name": "valt"}).credential_resolvers)
+    with (
+        hook.registered(lambda _: PASS),
+        pytest.raises(InvalidConfigurationError) as caught,
+        hook.registry.configured(read({"name": "valt"}).credential_resolvers),
+    ):
+        pass
     assert "there is no such resolver; the resolvers are keyvault, vault" in str(caught.value)
 
 

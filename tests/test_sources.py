@@ -461,6 +461,25 @@ async def test_a_resolver_that_answers_with_no_key(
     assert "Injected" not in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", ["file", "env", "plugin"])
+async def test_every_source_has_one_limit_for_the_length_of_a_key(
+    resolver: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """A key of 16,000 characters is sent, one more character is an error."""
+    source = {"file": str(tmp_path / "key"), "env": "LONG_KEY", "plugin": "vault"}[kind]
+
+    def write(key: str) -> None:
+        (tmp_path / "key").write_text(key)
+        monkeypatch.setenv("LONG_KEY", key)
+        resolver["answer"] = key
+
+    write("x" * 16_000)
+    assert await sent(credentials({kind: source})) == {"vllm_api_token": "x" * 16_000}
+    write("x" * 16_001)
+    with pytest.raises(KeyUnavailableError):
+        await sent(credentials({kind: source}))
+
+
 # -- around ----------------------------------------------------------------------------------
 
 

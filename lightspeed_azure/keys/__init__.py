@@ -47,7 +47,6 @@ __all__ = [
     "Rewrite",
     "aget_api_key",
     "aresolve_credential",
-    "configure",
     "configured",
     "extensible",
     "get_api_key",
@@ -67,20 +66,12 @@ def registered(
     return registry().registered(resolver, name=name, on=on, **settings)
 
 
-def configure(
-    blocks: Iterable[CredentialResolverConfiguration],
-    identities: Sequence[AzureEntraIdConfiguration] = (),
-) -> None:
-    """Register what is configured, and drop what was; see `ResolverRegistry.configure`."""
-    registry().configure(blocks, identities)
-
-
 @contextmanager
 def configured(
     blocks: Iterable[CredentialResolverConfiguration],
     identities: Sequence[AzureEntraIdConfiguration] = (),
 ) -> Iterator[None]:
-    """Register what is configured until the block ends; without blocks nothing changes."""
+    """Do what `ResolverRegistry.configured` does; without blocks nothing changes."""
     blocks = tuple(blocks)
     if not blocks:
         yield

@@ -37,7 +37,7 @@ _BUILT_IN_CLASSES = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Layer:
-    """One call of `configure` or `configured`; the last one counts."""
+    """The arguments of one call of `configured`."""
 
     blocks: tuple[CredentialResolverConfiguration, ...] = ()
     identities: tuple[AzureEntraIdConfiguration, ...] = ()
@@ -139,12 +139,15 @@ class ResolverRegistry:
                 _state.changed()
             made.close()
 
-    def configure(
+    @contextmanager
+    def configured(
         self,
         blocks: Iterable[CredentialResolverConfiguration],
         identities: Sequence[AzureEntraIdConfiguration] = (),
-    ) -> None:
-        """Register what is configured, and drop what was configured before.
+    ) -> Iterator[None]:
+        """Register what is configured until the block ends, instead of what was configured before.
+
+        Blocks may overlap in any way; the one that began last counts.
 
         Args:
             blocks: `Configuration.credential_resolvers`.
@@ -154,17 +157,6 @@ class ResolverRegistry:
         Raises:
             InvalidConfigurationError: a resolver does not exist; nothing has changed.
         """
-        layer = _Layer(tuple(blocks), tuple(identities))
-        with self._lock:
-            self._install([layer, *self._layers[1:]])
-
-    @contextmanager
-    def configured(
-        self,
-        blocks: Iterable[CredentialResolverConfiguration],
-        identities: Sequence[AzureEntraIdConfiguration] = (),
-    ) -> Iterator[None]:
-        """Do what `configure` does until the block ends; blocks may overlap in any way."""
         layer = _Layer(tuple(blocks), tuple(identities))
         with self._lock:
             self._install([*self._layers, layer])
