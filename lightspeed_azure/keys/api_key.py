@@ -12,6 +12,7 @@ from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.keys.dotenv_file import DotenvFile
 from lightspeed_azure.keys.hook import Hook, extensible
 from lightspeed_azure.keys.hook_call import ResolverError, key_check
+from lightspeed_azure.keys.registry import registries
 from lightspeed_azure.secret_file import SecretFile
 
 _MOST = 1024
@@ -59,7 +60,7 @@ def resolve_credential(
         CredentialResolutionError: a resolver with `on_error: fail` failed.
         InvalidConfigurationError: the resolver does not exist, or the value is not a key.
     """
-    if resolver is None and _SYNC.known.are_none:
+    if resolver is None and _SYNC.known.none_at is registries.mark:
         return _resolve(provider_id, field)
     found: SecretStr | None = _SYNC.call((provider_id, field), {}, resolver)
     return found
@@ -69,7 +70,7 @@ async def aresolve_credential(
     provider_id: str, field: str, *, resolver: str | None = None
 ) -> SecretStr | None:
     """Do what `resolve_credential` does without blocking the event loop."""
-    if resolver is None and _ASYNC.known.are_none:
+    if resolver is None and _ASYNC.known.none_at is registries.mark:
         return _resolve(provider_id, field)
     found: SecretStr | None = await _ASYNC.acall((provider_id, field), {}, resolver)
     return found

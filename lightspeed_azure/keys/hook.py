@@ -21,7 +21,7 @@ from lightspeed_azure.keys.hook_call import (
     Result,
     Rewrite,
 )
-from lightspeed_azure.keys.registry import KnownResolvers, name_of, registry
+from lightspeed_azure.keys.registry import KnownResolvers, name_of, registries, registry
 from lightspeed_azure.keys.resolver import Resolver, Wait
 from lightspeed_azure.keys.runner import is_async
 
@@ -157,7 +157,7 @@ def _extended(function: Any, *, name: str, check: Check | None) -> Any:
 
         @functools.wraps(function)
         def awaited(*args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
-            if known.are_none:
+            if known.none_at is registries.mark:
                 return function(*args, **kwargs)  # type: ignore[no-any-return]
             return hook.acall(args, kwargs)
 
@@ -166,7 +166,7 @@ def _extended(function: Any, *, name: str, check: Check | None) -> Any:
 
     @functools.wraps(function)
     def called(*args: Any, **kwargs: Any) -> Any:
-        if known.are_none:
+        if known.none_at is registries.mark:
             return function(*args, **kwargs)
         return hook.call(args, kwargs)
 

@@ -130,13 +130,13 @@ class ResolverRegistry:
             )
             made.runner.adopt(resolver)
             self._runtime.append(made)
-            _state.changed()
+            registries.changed()
         try:
             yield made
         finally:
             with self._lock:
                 self._runtime.remove(made)
-                _state.changed()
+                registries.changed()
             made.close()
 
     @contextmanager
@@ -185,7 +185,7 @@ class ResolverRegistry:
             for each in gone:
                 each.close()
         self._layers = layers
-        _state.changed()
+        registries.changed()
 
     def after_fork(self) -> None:
         """Drop the parent's threads, flights and resolvers in a forked child."""
@@ -236,11 +236,11 @@ class ResolverRegistry:
 # -- the registry of the process -----------------------------------------------------------------
 
 
-class _State:
-    """The process-wide registry, those that replace it, and a mark of the last change."""
+class _Registries:
+    """The registry of the process, those that replace it, and a mark of the last change."""
 
     def __init__(self) -> None:
-        self.registries = [ResolverRegistry()]
+        self.stack = [ResolverRegistry()]
         self.mark = object()
 
     def changed(self) -> None:
@@ -253,42 +253,43 @@ class KnownResolvers:
 
     Args:
         function: the function's name for resolvers.
+
+    Attributes:
+        none_at: `registries.mark` at a look-up that found no resolver; while they are the same,
+            the function has none.
     """
 
     def __init__(self, function: str) -> None:
+        self.none_at: object = None
         self._function = function
         self._known: tuple[object, tuple[Resolver, ...]] = (None, ())
-
-    @property
-    def are_none(self) -> bool:
-        """Whether it is known that the function has no resolver."""
-        mark, resolvers = self._known
-        return not resolvers and mark is _state.mark
 
     def get(self) -> tuple[Resolver, ...]:
         """Return the resolvers in their order."""
         known = self._known
-        if known[0] is not _state.mark:
+        if known[0] is not registries.mark:
             # The mark is read first: a change in between makes the next call look again.
-            self._known = known = (_state.mark, registry().resolvers_of(self._function))
+            known = (registries.mark, registry().resolvers_of(self._function))
+            self._known = known
+            self.none_at = None if known[1] else known[0]
         return known[1]
 
 
 def registry() -> ResolverRegistry:
     """Return the registry of the process, or the one that replaces it."""
-    return _state.registries[-1]
+    return registries.stack[-1]
 
 
 @contextmanager
 def registry_replaced(by: ResolverRegistry) -> Iterator[ResolverRegistry]:
     """Let this be the registry of the process until the block ends, as tests do."""
-    _state.registries.append(by)
-    _state.changed()
+    registries.stack.append(by)
+    registries.changed()
     try:
         yield by
     finally:
-        _state.registries.remove(by)
-        _state.changed()
+        registries.stack.remove(by)
+        registries.changed()
 
 
 def name_of(function: Any, name: str = "") -> str:
@@ -387,4 +388,4 @@ def _made(load: Callable[[], Any], options: Mapping[str, Any]) -> object:
     return thing
 
 
-_state = _State()
+registries = _Registries()
