@@ -25,15 +25,11 @@ from lightspeed_azure.config.credential_resolver import (
     ResolverSettings,
 )
 from lightspeed_azure.errors import InvalidConfigurationError
+from lightspeed_azure.keys.key_vault import KeyVaultResolver
 from lightspeed_azure.keys.resolver import CREDENTIAL_FUNCTIONS, Resolver, ResolverStatus
+from lightspeed_azure.keys.vault import VaultResolver
 
 _logger = logging.getLogger("lightspeed_azure.keys")
-
-_BUILT_IN_CLASSES = {
-    "keyvault": "lightspeed_azure.keys.key_vault:KeyVaultResolver",
-    "vault": "lightspeed_azure.keys.vault:VaultResolver",
-}
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Layer:
@@ -353,8 +349,10 @@ def _loader(
         InvalidConfigurationError: the resolver does not exist.
     """
     kind = block.kind
-    if kind in BUILT_IN:
-        return functools.partial(_built_in, kind, block.options, identities)
+    if kind == KeyVaultResolver.name:
+        return functools.partial(KeyVaultResolver, block.options, identities)
+    if kind == VaultResolver.name:
+        return functools.partial(VaultResolver, block.options)
     if ":" in kind:
         return functools.partial(_made, functools.partial(_imported, kind), block.options)
     if kind in found:
@@ -364,11 +362,6 @@ def _loader(
         f"credential_resolvers: there is no such resolver; the resolvers are {known}, "
         'or write use: "package.module:Class"'
     )
-
-
-def _built_in(kind: str, options: Any, identities: Sequence[AzureEntraIdConfiguration]) -> object:
-    resolver = _imported(_BUILT_IN_CLASSES[kind])
-    return resolver(options, identities) if kind == "keyvault" else resolver(options)
 
 
 def _imported(path: str) -> Any:
