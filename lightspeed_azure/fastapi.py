@@ -22,7 +22,6 @@ from lightspeed_azure.config import (
     configuration_from_mapping,
     load_configuration,
 )
-from lightspeed_azure.config.unshown import unshown
 from lightspeed_azure.errors import (
     InvalidConfigurationError,
     LightspeedAzureError,
@@ -31,6 +30,7 @@ from lightspeed_azure.errors import (
     TokenError,
 )
 from lightspeed_azure.keys import configured
+from lightspeed_azure.secrets import redacted
 from lightspeed_azure.tokens.manager import AzureEntraIDManager
 
 _logger = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ def lifespan(
     Raises:
         InvalidConfigurationError: at start-up, when the configuration cannot work.
     """
-    config = unshown(config)
+    config = redacted(config)
 
     @asynccontextmanager
     async def run(app: FastAPI) -> AsyncIterator[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """What went wrong on the network, in words: one translation for every HTTP library in use."""
 
+import os
 import socket
 import ssl
 from collections.abc import Iterator
@@ -13,7 +14,11 @@ type Kind = Literal[
 _BY_CLASS: tuple[tuple[Kind, type[BaseException], frozenset[str]], ...] = (
     ("certificate", ssl.SSLCertVerificationError, frozenset({"ClientConnectorCertificateError"})),
     ("tls", ssl.SSLError, frozenset({"SSLError", "ClientConnectorSSLError"})),
-    ("proxy", ConnectionError, frozenset({"ProxyError", "ClientProxyConnectionError"})),
+    (
+        "proxy",
+        ConnectionError,
+        frozenset({"ProxyError", "ClientProxyConnectionError", "ClientHttpProxyError"}),
+    ),
     ("name", socket.gaierror, frozenset({"NameResolutionError", "ClientConnectorDNSError"})),
     ("refused", ConnectionRefusedError, frozenset()),
     ("timeout", TimeoutError, frozenset({"Timeout", "TimeoutException", "ReadTimeoutError"})),
@@ -108,7 +113,7 @@ def network_failure(error: BaseException) -> NetworkFailure | None:
     names = {cls.__name__ for one in chain for cls in type(one).__mro__}
     for kind, cls, known in _BY_CLASS:
         is_class = cls is not ConnectionError or kind == "reset"
-        if names & known or (is_class and any(isinstance(one, cls) for one in chain)):
+        if names & known or (is_class and any(_is(one, cls) for one in chain)):
             break
     else:
         return None
@@ -120,6 +125,11 @@ def network_failure(error: BaseException) -> NetworkFailure | None:
     return NetworkFailure(kind, words, detail)
 
 
+def _is(error: BaseException, cls: type[BaseException]) -> bool:
+    """Return whether an error is of a class; an OSError that names a file is not the network's."""
+    return isinstance(error, cls) and getattr(error, "filename", None) is None
+
+
 def shown(url: str) -> str:
     """Return a URL without user name, password, query and fragment."""
     try:
@@ -129,6 +139,17 @@ def shown(url: str) -> str:
         return "the URL"
     host = parts.hostname or ""
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{port}{parts.path}"
+
+
+def proxy_variable(url: str) -> str:
+    """Return the environment variable with the proxy that requests uses for a URL, or ""."""
+    from requests.utils import get_environ_proxies, select_proxy  # noqa: PLC0415 - 0.1 s
+
+    if not select_proxy(url, get_environ_proxies(url)):
+        return ""
+    scheme = url.partition(":")[0]
+    names = (f"{scheme}_proxy", f"{scheme}_PROXY".upper(), "all_proxy", "ALL_PROXY")
+    return next((name for name in names if os.environ.get(name)), names[1])
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

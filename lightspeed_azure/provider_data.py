@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from lightspeed_azure.errors import ProviderDataError
+from lightspeed_azure.secrets import RedactedDict, RedactedStr
 
 LLAMA_STACK_HEADER = "X-LlamaStack-Provider-Data"
 OGX_HEADER = "X-OGX-Provider-Data"
@@ -29,7 +30,7 @@ def azure_provider_data(token: SecretStr, base_url: str) -> dict[str, str]:
         token: the current Entra ID token.
         base_url: the provider's `base_url`; must be a URL, but is not used for routing.
     """
-    return ProviderData({"azure_api_key": token.get_secret_value(), "azure_api_base": base_url})
+    return RedactedDict({"azure_api_key": token.get_secret_value(), "azure_api_base": base_url})
 
 
 def provider_keys(tokens: Mapping[str, SecretStr]) -> dict[str, str]:
@@ -44,30 +45,14 @@ def provider_keys(tokens: Mapping[str, SecretStr]) -> dict[str, str]:
     return {f"{name}_API_KEY": token.get_secret_value() for name, token in tokens.items()}
 
 
-class HeaderValue(str):
-    """A header's value whose repr, as debuggers and tracebacks with locals show it, shows nothing."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "'<provider data>'"
-
-
-class ProviderData(dict[str, Any]):
-    """Provider data whose repr, as debuggers and tracebacks with locals show it, shows nothing."""
-
-    def __repr__(self) -> str:
-        return "<provider data>"
-
-
-def encode(data: Mapping[str, Any]) -> HeaderValue:
+def encode(data: Mapping[str, Any]) -> RedactedStr:
     """Return the header's value: JSON in ASCII, so that no value can break out of the header."""
-    return HeaderValue(json.dumps(data))
+    return RedactedStr(json.dumps(data))
 
 
 def parse_defaults(values: Iterable[str]) -> dict[str, Any]:
     """Return what a client sends by default; what is not a JSON object counts as none, with a warning."""
-    merged = ProviderData()
+    merged = RedactedDict()
     for value in values:
         try:
             merged.update(parse(value))
@@ -80,7 +65,7 @@ def defaults(data: object) -> dict[str, Any]:
     """Return what somebody made a client's default provider data; no mapping counts as none."""
     if data and not isinstance(data, Mapping):
         _logger.warning("Default provider data is not a JSON object; it is not sent")
-    return ProviderData(data) if isinstance(data, Mapping) else ProviderData()
+    return RedactedDict(data) if isinstance(data, Mapping) else RedactedDict()
 
 
 def parse(value: str) -> dict[str, Any]:
@@ -98,7 +83,7 @@ def parse(value: str) -> dict[str, Any]:
             "The provider data given for this request is not a JSON object; "
             'send {"field": "value", …}'
         )
-    return ProviderData(data)
+    return RedactedDict(data)
 
 
 def is_provider_data(name: str) -> bool:
@@ -115,7 +100,7 @@ def split(headers: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
             rest[name] = value
         elif isinstance(value, str | bytes):
             text = value if isinstance(value, str) else value.decode("latin-1")
-            values.append(HeaderValue(text))
+            values.append(RedactedStr(text))
         elif isinstance(value, Mapping | list):
             values.append("not a text")  # `parse` tells the caller
     return rest, values
@@ -130,7 +115,7 @@ def strip(headers: MutableMapping[str, str]) -> None:
 def without(data: Mapping[str, Any], fields: Iterable[str]) -> dict[str, Any]:
     """Return the data without some fields, in any letter case."""
     if not data:  # as it most often is
-        return ProviderData()
+        return RedactedDict()
     gone = {field.lower() for field in fields}
     return {field: value for field, value in data.items() if field.lower() not in gone}
 
@@ -144,7 +129,7 @@ def apart_from(data: Mapping[str, Any], shown: Mapping[str, Any]) -> Mapping[str
 
 def merge(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Return one object; where two parts name one field, the later part wins."""
-    merged = ProviderData()
+    merged = RedactedDict()
     for part in parts:
         merged.update(part)
     return merged

@@ -9,8 +9,8 @@ from typing import Any
 from issuer import AUDIENCE, Issuer
 from token_cache_fakes import FakeClock
 
-from lightspeed_azure.config.inbound import InboundConfiguration
-from lightspeed_azure.proxy.inbound import Headers, Inbound, Rejected
+from lightspeed_azure.config.inbound import JwtInbound
+from lightspeed_azure.proxy.inbound import Headers, Inbound, InboundRejected
 from lightspeed_azure.proxy.inbound.bearer_jwt import BearerJwt
 
 
@@ -39,7 +39,7 @@ def clock_now() -> FakeClock:
     return clock
 
 
-def jwt_config(where: Issuer, /, **more: Any) -> InboundConfiguration:
+def jwt_config(where: Issuer, /, **more: Any) -> JwtInbound:
     """Return the configuration for an issuer with the usual name, whose keys are elsewhere."""
     usual = {
         "kind": "jwt",
@@ -47,12 +47,12 @@ def jwt_config(where: Issuer, /, **more: Any) -> InboundConfiguration:
         "jwks_uri": f"{where.url}/jwks",
         "audience": [AUDIENCE],
     }
-    return InboundConfiguration(**{k: v for k, v in (usual | more).items() if v is not None})
+    return JwtInbound(**{k: v for k, v in (usual | more).items() if v is not None})
 
 
 @asynccontextmanager
 async def started(
-    config: InboundConfiguration, clock: FakeClock | None = None, pause: Pause | None = None
+    config: JwtInbound, clock: FakeClock | None = None, pause: Pause | None = None
 ) -> AsyncIterator[BearerJwt]:
     """Return what judges JWTs, started, with a clock that stands still."""
     inbound = BearerJwt(config, clock=clock or clock_now(), sleep=pause or Pause())
@@ -63,11 +63,11 @@ async def started(
         await inbound.close()
 
 
-async def rejection(inbound: Inbound, shown: Headers) -> Rejected | None:
+async def rejection(inbound: Inbound, shown: Headers) -> InboundRejected | None:
     """Return why a caller is not let in, None for one who is."""
     try:
         await inbound.admit(shown)
-    except Rejected as rejected:
+    except InboundRejected as rejected:
         return rejected
     return None
 

@@ -14,9 +14,9 @@ from joserfc.jws import JWSRegistry
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from lightspeed_azure.emulators.certificates import CertificateAuthority
-from lightspeed_azure.emulators.exchange import Answer, Handling, Request
 from lightspeed_azure.emulators.faults import Fault, FaultQueue
 from lightspeed_azure.emulators.server import ServerThread, Site
+from lightspeed_azure.emulators.service import Handling, Request, Response
 
 AUDIENCE = "llm-proxy"
 
@@ -136,22 +136,22 @@ class Issuer:
         self._faults.clear()
 
     def receive(self, request: Request) -> Handling:
-        """Answer."""
+        """Response."""
         self.asked.append(request.path)
         fault = self._faults.take("all")
         if request.path == "/jwks":
-            return Handling(fault, lambda: Answer.of(self.document))
+            return Handling(fault, lambda: Response.of(self.document))
         if request.path == "/.well-known/openid-configuration":
             found = {"issuer": self.issuer, "jwks_uri": f"{self.url}/jwks"} | self.discovery
-            return Handling(fault, lambda: Answer.of(found))
+            return Handling(fault, lambda: Response.of(found))
         if request.path == "/redirect":
             away = {"Location": f"{self.url}/jwks"}
-            return Handling(fault, lambda: Answer.of({}, status=302, headers=away))
-        return Handling(fault, lambda: Answer.of({}, status=404))
+            return Handling(fault, lambda: Response.of({}, status=302, headers=away))
+        return Handling(fault, lambda: Response.of({}, status=404))
 
-    def refusal(self, fault: Fault) -> Answer:
+    def refusal(self, fault: Fault) -> Response:
         """Return the body of a fault."""
-        return Answer.of({"error": "unavailable"}, status=fault.code)
+        return Response.of({"error": "unavailable"}, status=fault.code)
 
 
 @contextmanager

@@ -9,9 +9,7 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from integration_support import RUN_CONFIG
-
-from lightspeed_azure.emulators.provider_suite import ProviderEmulators
-from lightspeed_azure.emulators.providers import KeyedProvider
+from provider_emulators import KeyedProvider, ProviderEmulators
 
 _KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
     serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import secrets
 import sys
 import threading
 import time
@@ -14,6 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 import httpx
+import pytest
 from aiohttp import web
 from azure.core.credentials import AccessToken
 from fake_stack import COMPLETION, Handler, serving, stack
@@ -33,14 +35,11 @@ EVENT = b'data: {"choices": []}\n\n'
 
 
 class Credential:
-    """Signs in without Entra ID; `numbered` makes a new token each time."""
-
-    made = 0
+    """Signs in without Entra ID; no two tokens are the same."""
 
     def get_token(self, *_: str, **__: Any) -> AccessToken:
         """Return a token that lives an hour."""
-        Credential.made += 1
-        return AccessToken(f"{TOKEN}-{Credential.made}", int(time.time()) + 3600)
+        return AccessToken(f"{TOKEN}-{secrets.token_hex(8)}", int(time.time()) + 3600)
 
 
 class Broken:
@@ -54,11 +53,12 @@ class Broken:
 class Hanging:
     """Does not sign in before a test lets it."""
 
-    go_on = threading.Event()
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
 
     def get_token(self, *_: str, **__: Any) -> AccessToken:
         """Wait, then return a token."""
-        Hanging.go_on.wait(60)
+        self.go_on.wait(60)
         return AccessToken(TOKEN, int(time.time()) + 3600)
 
 
@@ -74,14 +74,21 @@ class ShortLived:
 class Switch:
     """Signs in by the clock of a test, and can be switched off."""
 
-    works = True
-    clock = FakeClock()
+    def __init__(self, clock: FakeClock) -> None:
+        self.works = True
+        self.clock = clock
 
     def get_token(self, *_: str, **__: Any) -> AccessToken:
         """Return a token that lives 100 s, or fail."""
-        if not Switch.works:
+        if not self.works:
             raise RuntimeError("not today")
-        return AccessToken(TOKEN, int(Switch.clock.wall()) + 100)
+        return AccessToken(TOKEN, int(self.clock.wall()) + 100)
+
+
+def named(credential: object, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return what a configuration calls this credential while the test runs."""
+    monkeypatch.setattr(f"{__name__}.of_this_test", lambda: credential, raising=False)
+    return f"{__name__}:of_this_test"
 
 
 def signed_in() -> AzureEntraIDManager:

@@ -12,7 +12,7 @@ from proxying import CHAT, QUESTION, TOKEN, caller, proxying, signed_in
 from pydantic import SecretStr
 
 from lightspeed_azure import LlamaStackConfiguration
-from lightspeed_azure.proxy.failures import Failure, failure_of
+from lightspeed_azure.proxy.errors import Failure, failure_of
 
 STACK_KEY = "key-of-the-stack-with-32-characters"
 

@@ -6,18 +6,19 @@ from typing import Any
 
 import pytest
 from canary import Canary, watching
+from key_stores import KeyStores, key_stores_fixture
 from resolving import Hook, hook_fixture
-from signing_in import configured, emu_fixture, running_fixture
+from signing_in import configured, emu_fixture
 from test_resolution_faults import FAULTS, SECRET, as_async
 
 from lightspeed_azure.config import configuration_from_mapping
 from lightspeed_azure.config.vault import VaultConfiguration
-from lightspeed_azure.emulators import Emulators, Fault
+from lightspeed_azure.emulators import Fault
 from lightspeed_azure.keys import Answer, Failure, get_api_key, resolve_credential
 from lightspeed_azure.keys.dotenv_file import DotenvFile
 from lightspeed_azure.keys.vault import VaultResolver
 
-__all__ = ["emu_fixture", "hook_fixture", "running_fixture"]
+__all__ = ["emu_fixture", "hook_fixture", "key_stores_fixture"]
 
 
 def pickled(canary: Canary, **things: Any) -> None:
@@ -80,7 +81,7 @@ def test_the_environment_and_dotenv(hook: Hook, monkeypatch: pytest.MonkeyPatch)
             resolve_credential("openai-2", "openai_api_key")
 
 
-def test_vault_and_key_vault(hook: Hook, emu: Emulators, tmp_path: Path) -> None:
+def test_vault_and_key_vault(hook: Hook, emu: KeyStores, tmp_path: Path) -> None:
     """Keys, tokens and what signs in, through every answer that the two services give."""
     jwt = tmp_path / "jwt"
     jwt.write_text("jwt-of-the-p0d")

@@ -4,9 +4,12 @@ import importlib.metadata
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -331,14 +334,11 @@ def test_an_audience_that_the_endpoint_does_not_take(
 
 
 def test_a_client_that_we_allow_is_what_to_install(
-    strange_url: str,
-    tmp_path: Path,
-    azure_environment: dict[str, str],
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, azure_environment: dict[str, str]
 ) -> None:
     """The twin: a server of a series that our own requirement allows."""
-    monkeypatch.setattr(Strange, "version", "0.9.1")
-    _, findings = check(write_configuration(tmp_path, url=strange_url))
+    with served(partial(Strange, version="0.9.1")) as url:
+        _, findings = check(write_configuration(tmp_path, url=url))
     series = ".".join(importlib.metadata.version("llama-stack-client").split(".")[:2])
     assert findings["versions"][0]["cure"] == (
         f"pip install 'llama-stack-client==0.9.*', or run a server of series {series}"
@@ -348,7 +348,9 @@ def test_a_client_that_we_allow_is_what_to_install(
 class Strange(BaseHTTPRequestHandler):
     """Answers /v1/version like a stack of a series that no client here fits, and asks for a key."""
 
-    version = "0.1.9"
+    def __init__(self, *connection: Any, version: str) -> None:
+        self.version = version
+        super().__init__(*connection)
 
     def do_GET(self) -> None:
         """Answer."""
@@ -370,23 +372,23 @@ class Strange(BaseHTTPRequestHandler):
         """Print nothing."""
 
 
-@pytest.fixture
-def strange_url() -> Iterator[str]:
-    """A server that is no use."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Strange)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+@contextmanager
+def served(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Serve on the loopback interface until the block ends; give the URL."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
 
 
 def test_versions_that_do_not_fit_and_a_key_that_is_missing(
-    tmp_path: Path, azure_environment: dict[str, str], strange_url: str
+    tmp_path: Path, azure_environment: dict[str, str]
 ) -> None:
     """The server is too old for any client of ours; the key to set is named."""
-    _, findings = check(write_configuration(tmp_path, url=strange_url))
+    with served(partial(Strange, version="0.1.9")) as url:
+        _, findings = check(write_configuration(tmp_path, url=url))
     client = importlib.metadata.version("llama-stack-client")
     series = ".".join(client.split(".")[:2])
     assert findings["versions"][0]["found"] == (
@@ -402,7 +404,9 @@ def test_versions_that_do_not_fit_and_a_key_that_is_missing(
 class Stack(BaseHTTPRequestHandler):
     """A stack with vector stores, whose embedding model is a provider's."""
 
-    embedding = "azure"
+    def __init__(self, *connection: Any, embedding: str) -> None:
+        self.embedding = embedding
+        super().__init__(*connection)
 
     def do_GET(self) -> None:
         """Say what it serves."""
@@ -435,16 +439,11 @@ class Stack(BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize("embedding", ["azure", "sentence-transformers"])
-def test_vector_stores_with_embeddings_of_azure(
-    embedding: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_vector_stores_with_embeddings_of_azure(embedding: str) -> None:
     """They get no token, which is said; with embeddings of another provider nothing is."""
-    monkeypatch.setattr(Stack, "embedding", embedding)
-    with ThreadingHTTPServer(("127.0.0.1", 0), Stack) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        config = LlamaStackConfiguration(url=f"http://127.0.0.1:{server.server_address[1]}")
-        found = [each for each in StackService(config).examine() if each.question == VECTOR_STORES]
-        server.shutdown()
+    with served(partial(Stack, embedding=embedding)) as url:
+        service = StackService(LlamaStackConfiguration(url=url))
+        found = [each for each in service.examine() if each.question == VECTOR_STORES]
     assert [(each.found, each.cure) for each in found] == (
         [
             (

@@ -41,14 +41,18 @@ def test_an_issuer_that_does_not(tmp_path: Path) -> None:
     """What is wrong and what to do, as the proxy would log it; one issuer hides no other."""
     nowhere = f"http://127.0.0.1:{free_port()}"
     inbound = f"kind: jwt, issuer: urn:x, jwks_uri: '{nowhere}/keys', {AUDIENCE}"
-    unreachable = "cannot be reached (ConnectError)"
-    cure = "Check its name, port and network"
-    assert callers(tmp_path, inbound) == [("ill", f"{nowhere}/keys {unreachable}", cure)]
+    cure = "Check the host and port in proxy.inbound.{}, and that the service runs"
+    found = ("ill", f"{nowhere}/keys: connection refused", cure.format("jwks_uri"))
+    assert callers(tmp_path, inbound) == [found]
     with serving() as issuer:
         issuer.publish([key()])
         inbound = f"kind: jwt, issuer: ['{nowhere}', '{issuer.url}'], {AUDIENCE}"
         assert callers(tmp_path, inbound) == [
-            ("ill", f"{nowhere}/.well-known/openid-configuration {unreachable}", cure),
+            (
+                "ill",
+                f"{nowhere}/.well-known/openid-configuration: connection refused",
+                cure.format("issuer"),
+            ),
             ("well", f"show a JWT of {issuer.url} (keys: 1)", ""),
         ]
         inbound = f"kind: jwt, issuer: urn:x, jwks_uri: '{issuer.url}/nowhere', {AUDIENCE}"

@@ -192,7 +192,8 @@ def test_the_authority_is_trusted_as_azure_identity_trusts_it(
     findings = check(library)[1]
     assert states(findings)["authority"] == states(findings)["token"] == "ill"
     assert findings["authority"][0]["found"] == (
-        f"The certificate of {azure_emulators.entra.authority} is not trusted"
+        f"Entra ID at {azure_emulators.entra.authority} cannot be reached: its certificate is not "
+        "trusted: unable to get local issuer certificate"
     )
     assert findings["authority"][0]["cure"] == (
         "A private CA, or a proxy that inspects TLS? Set ca_bundle to its certificates"

@@ -219,7 +219,8 @@ def test_cloud_and_authority_choose_each_other_and_the_scope(
 ) -> None:
     """Whichever of the two is given, the rest follows; the block goes before the environment."""
     one = identity(environ, **IDS, client_secret="s", **block)
-    assert (one.cloud, one.authority_host, one.scope) == (cloud, authority, scope)
+    assert (one.cloud, one.authority_host, one.default_scope) == (cloud, authority, scope)
+    assert one.scope == block.get("scope")
     assert one.is_private_authority == authority.startswith("https://login.internal")
 
 
@@ -250,7 +251,7 @@ def test_substitution_reaches_our_blocks_with_types() -> None:
     )
     assert one.client_secret is not None
     assert one.client_secret.get_secret_value() == "0123"
-    assert (one.prefetch, one.deadline, one.scope, one.azure_cli) == (False, 2.5, PUBLIC, False)
+    assert (one.prefetch, one.deadline, one.scope, one.azure_cli) == (False, 2.5, None, False)
     assert (one.tenant_id, one.client_id) == ("true-looking", "c")
 
 
@@ -305,9 +306,9 @@ def test_any_object_with_the_attributes_will_do(monkeypatch: pytest.MonkeyPatch)
     mapping = {**IDS, "client_secret": "s"}
     found = [AzureEntraIdConfiguration.from_object(each) for each in (foreign, namespace, mapping)]
     assert found[0] == found[1] == found[2] == AzureEntraIdConfiguration.from_object(found[0])
+    assert found[0].scope is None
     assert found[0].tenant_id == "t"
     assert found[0].tenant_id.get_secret_value() == "t"
-    assert len({one.cache_key for one in found}) == 1
 
 
 def test_a_foreign_llama_stack_block_keeps_its_url() -> None:
@@ -337,27 +338,9 @@ def test_plain_http_is_for_this_machine(url: str) -> None:
 
 
 def test_no_secret_shows_in_a_representation() -> None:
-    """repr, str and the cache key name no secret."""
+    """repr, str and a dump contain no secret."""
     one = AzureEntraIdConfiguration(environ={}, **IDS, client_secret="cAn4ry")
-    assert "cAn4ry" not in f"{one!r} {one} {one.cache_key} {one.model_dump()}"
-
-
-def test_the_cache_key_names_all_that_a_token_depends_on() -> None:
-    """Another tenant, application, authority, scope or managed identity is another token."""
-    blocks: list[dict[str, Any]] = [
-        {**IDS, "client_secret": "s"},
-        {**IDS, "client_secret": "s", "tenant_id": "t2"},
-        {**IDS, "client_secret": "s", "client_id": "c2"},
-        {**IDS, "client_secret": "s", "cloud": "china"},
-        {**IDS, "client_secret": "s", "scope": "api://x/.default"},
-        {"managed_identity": "system"},
-        {"managed_identity": {"client_id": "a"}},
-        {"managed_identity": {"object_id": "a"}},
-        {"credential": "a:b"},
-        {"credential": "a:c"},
-    ]
-    keys = [AzureEntraIdConfiguration(environ={}, **block).cache_key for block in blocks]
-    assert len(set(keys)) == len(blocks)
+    assert "cAn4ry" not in f"{one!r} {one} {one.model_dump()}"
 
 
 def test_keyword_arguments_are_judged_like_the_file() -> None:

@@ -71,7 +71,6 @@ def cases() -> Iterator[tuple[type[Block], str, Any, str]]:
 
 
 CASES = list(cases())
-JWT = {"InboundConfiguration": {"kind": "jwt"}}
 
 
 @pytest.mark.parametrize(
@@ -84,7 +83,7 @@ def test_the_message_states_the_limit_of_the_field(
 ) -> None:
     """A value beyond a limit, of the wrong type or no choice: the whole message, and the key."""
     with pytest.raises(LocatedConfigurationError) as caught:
-        block(**{**JWT.get(block.__name__, {}), name: value})
+        block(**{name: value})
     found = [problem.text for problem in caught.value.located if problem.key == (name,)]
     assert found == [text]
 
@@ -96,8 +95,10 @@ def test_every_kind_of_limit_is_walked() -> None:
         ("AzureEntraIdConfiguration", "cloud"),
         ("AzureEntraIdConfiguration", "deadline"),
         ("CredentialResolverConfiguration", "ttl"),
-        ("InboundConfiguration", "kind"),
-        ("InboundConfiguration", "leeway"),
+        ("ApiKeysInbound", "kind"),
+        ("JwtInbound", "key_refresh"),
+        ("JwtInbound", "leeway"),
+        ("OpenInbound", "kind"),
         ("LlamaStackConfiguration", "family"),
         ("ProxyConfiguration", "port"),
     } <= names

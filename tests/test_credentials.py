@@ -184,6 +184,14 @@ class Broken(Foreign):
         raise RuntimeError(f"{CANARY} {scopes}")
 
 
+class Refused(Foreign):
+    """A credential whose own service refuses the connection."""
+
+    def get_token(self, *_: str, **__: object) -> SimpleNamespace:
+        """Fail as a socket does."""
+        raise ConnectionRefusedError(CANARY)
+
+
 def not_a_credential() -> str:
     """Return something else."""
     return CANARY
@@ -221,12 +229,21 @@ def test_a_foreign_credential(foreign: Callable[[str], CredentialSource]) -> Non
     assert 295 < refresh_in <= 300.5
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("Broken", "failed with RuntimeError"),
+        ("Refused", "failed with ConnectionRefusedError (connection refused)"),
+    ],
+)
 def test_a_foreign_credential_that_fails_is_named_by_its_class_alone(
-    foreign: Callable[[str], CredentialSource],
+    foreign: Callable[[str], CredentialSource], name: str, words: str
 ) -> None:
-    """Its text may hold anything, so nothing of it is repeated, nor kept as a cause."""
-    with pytest.raises(TokenUnavailableError, match="failed with RuntimeError") as caught:
-        foreign("Broken")(attempt())
+    """Its text may hold anything, so nothing of it is repeated; Entra ID is not blamed."""
+    with pytest.raises(TokenUnavailableError) as caught:
+        foreign(name)(attempt())
+    assert caught.value.message == f"The credential somebody.credentials:{name} {words}"
+    assert caught.value.cure == "Call the custom credential alone"
     assert CANARY not in repr(caught.value)
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None

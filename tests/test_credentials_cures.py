@@ -18,9 +18,9 @@ from signing_in import (
 
 from lightspeed_azure.emulators import Emulators, Fault
 from lightspeed_azure.errors import TokenError
+from lightspeed_azure.network_failure import proxy_variable
 from lightspeed_azure.tokens.aadsts import MEANINGS
 from lightspeed_azure.tokens.entra import credential_source
-from lightspeed_azure.tokens.network import proxy_variable
 
 pytestmark = pytest.mark.integration
 

@@ -9,7 +9,7 @@ from entra_material import Certificate, assertion
 
 from lightspeed_azure.config import AzureEntraIdConfiguration, load_configuration
 from lightspeed_azure.config.cloud import CLOUDS
-from lightspeed_azure.config.entra_id import KINDS
+from lightspeed_azure.config.credential_kinds import KINDS
 from lightspeed_azure.tokens.aadsts import MEANINGS
 from lightspeed_azure.tokens.entra import credential_source
 

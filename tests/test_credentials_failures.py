@@ -178,20 +178,20 @@ TRANSPORT: list[tuple[str, Callable[[Emulators], dict[str, Any]], str, str]] = [
     (
         "refused",
         lambda _: {"authority_host": f"https://localhost:{_free_port()}"},
-        "refuses the connection",
-        "Check authority_host",
+        "cannot be reached: connection refused",
+        "Check the host and port in authority_host, and that the service runs",
     ),
     (
         "name",
         lambda _: {"authority_host": "https://nowhere.invalid"},
-        "https://nowhere.invalid cannot be resolved",
-        "the DNS of this machine",
+        "cannot be reached: the name does not resolve",
+        "Check authority_host and the DNS of this machine",
     ),
     (
         "plain",
         lambda emu: {"authority_host": emu.azure.endpoint.replace("http://", "https://")},
-        "No TLS connection",
-        "speaks TLS",
+        "cannot be reached: no TLS connection",
+        "Check that https and the port in authority_host are right, and what a proxy does in between",
     ),
 ]
 
@@ -202,10 +202,11 @@ def test_an_authority_that_cannot_be_reached(
 ) -> None:
     """Each failure of a connection has its own cure, and is passing."""
     del name
-    error = failure(emu, **secret(emu), **block(emu))
+    given = block(emu)
+    error = failure(emu, **secret(emu), **given)
     assert isinstance(error, TokenUnavailableError)
-    assert words in error.message
-    assert cure in error.cure
+    assert error.message == f"Entra ID at {given['authority_host']} {words}"
+    assert error.cure == cure
 
 
 def test_a_private_ca_that_is_not_configured(emu: Emulators, tmp_path: Path) -> None:
@@ -217,11 +218,14 @@ def test_a_private_ca_that_is_not_configured(emu: Emulators, tmp_path: Path) -> 
     assert "Set ca_bundle" in error.cure
 
 
-def test_a_private_ca_whose_file_is_gone(emu: Emulators, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["client_secret", "managed_identity", "azure_cli", "default"])
+def test_a_private_ca_whose_file_is_gone(emu: Emulators, tmp_path: Path, kind: str) -> None:
     """It was there at start-up; the cure names the key, the message the file."""
     file = tmp_path / "ca.pem"
     file.write_bytes(Certificate().public)
-    source = credential_source(configured(emu, **secret(emu), ca_bundle=file))
+    keys = {"managed_identity": "system", "azure_cli": True, "default": True}
+    block = {kind: keys[kind]} if kind in keys else secret(emu)
+    source = credential_source(configured(emu, **block, ca_bundle=file))
     file.unlink()
     with pytest.raises(TokenUnavailableError, match=r"ca\.pem is gone") as caught:
         source(attempt(timeout=10))
@@ -231,8 +235,8 @@ def test_a_private_ca_whose_file_is_gone(emu: Emulators, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        (Fault.reset(), "broke off the connection"),
-        (Fault.truncated(), "broke off the connection"),
+        (Fault.reset(), "cannot be reached: the connection broke"),
+        (Fault.truncated(), "cannot be reached: the connection broke"),
         (Fault.not_json(), "an answer of another kind"),
         (Fault.status(404, body="<html>"), "answers with HTTP 404"),
         (Fault.status(407, body=""), "answers with HTTP 407"),
@@ -265,6 +269,18 @@ def test_no_managed_identity_endpoint(emu: Emulators, monkeypatch: pytest.Monkey
     monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", endpoint)
     error = failure(emu, managed_identity="system")
     assert isinstance(error, TokenUnavailableError)
+    assert error.message == (
+        f"The managed-identity endpoint {endpoint} cannot be reached: connection refused"
+    )
+    assert "Not on Azure?" in error.cure
+
+
+@pytest.mark.parametrize("status", [400, 404])
+def test_a_server_that_is_no_managed_identity_endpoint(emu: Emulators, status: int) -> None:
+    """The endpoint answers with JSON; a page of another server says nothing about identities."""
+    emu.imds.fault(Fault.status(status, body="<html>"))
+    error = failure(emu, managed_identity="system")
+    assert error.message == f"The managed-identity endpoint {emu.imds.endpoint} cannot be reached"
     assert "Not on Azure?" in error.cure
 
 

@@ -95,8 +95,11 @@ def test_a_proxy_that_refuses_is_said(emu: Emulators, proxy: Proxy, status: int)
     """It is passing, names the variables, and not the password that stands in one of them."""
     proxy.status = status
     config = configured(emu, client_secret=emu.entra.application.client_secret)
-    with pytest.raises(TokenUnavailableError, match="The proxy lets nothing through") as caught:
+    with pytest.raises(TokenUnavailableError) as caught:
         credential_source(config)(attempt())
-    assert "HTTPS_PROXY" in caught.value.cure
+    assert caught.value.message == (
+        f"Entra ID at {emu.entra.authority} cannot be reached: the HTTP proxy does not connect"
+    )
+    assert caught.value.cure == "Check HTTPS_PROXY and NO_PROXY"
     assert caught.value.link
     assert "pr0xy-s3cret" not in repr(caught.value)

@@ -10,7 +10,6 @@ import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import ClassVar
 
 import pytest
 from entra_material import Certificate
@@ -114,7 +113,6 @@ def test_every_lock_is_free_in_a_child() -> None:
     }
     assert {each for each in found if not each.startswith(("emulators/", "demo/"))} == {
         "clients/holder.py",  # replaced
-        "clients/stack_catalog.py",  # dropped with the client
         "concurrency/fork.py",
         "keys/runner.py",  # replaced
         "keys/bounded_adapter.py",  # dropped with the session
@@ -224,23 +222,17 @@ def test_a_fork_inside_an_import_does_not_wait_for_itself() -> None:
 class OfProcess:
     """A credential whose tokens name the process that made it."""
 
-    making: ClassVar[threading.Event | None] = None
-    release: ClassVar[threading.Event] = threading.Event()
-
     def __init__(self) -> None:
         self.made_by = os.getpid()
-        if self.making is not None:
-            self.making.set()
-            self.release.wait(30)
 
     def get_token(self, *_: str) -> SimpleNamespace:
         """Return a token."""
         return SimpleNamespace(token=str(self.made_by), expires_on=time.time() + 600)
 
 
-def of_process() -> CredentialSource:
+def of_process(factory: str = "OfProcess") -> CredentialSource:
     """Return a source with that credential."""
-    config = AzureEntraIdConfiguration(environ={}, credential=f"{__name__}:OfProcess")
+    config = AzureEntraIdConfiguration(environ={}, credential=f"{__name__}:{factory}")
     return credential_source(config)
 
 
@@ -256,18 +248,28 @@ def test_a_child_makes_a_kept_credential_of_its_own() -> None:
     assert source(attempt()).secret.get_secret_value() == str(os.getpid())
 
 
-def test_a_child_forked_while_a_credential_is_made_makes_its_own() -> None:
+def test_a_child_forked_while_a_credential_is_made_makes_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The factory of a custom credential runs on another thread, and no lock is held meanwhile."""
-    source = of_process()
-    OfProcess.making = threading.Event()
+    parent, making, release = os.getpid(), threading.Event(), threading.Event()
+
+    def slow_in_the_parent() -> OfProcess:
+        made = OfProcess()
+        if made.made_by == parent:
+            making.set()
+            release.wait(30)
+        return made
+
+    monkeypatch.setattr(sys.modules[__name__], "factory", slow_in_the_parent, raising=False)
+    source = of_process("factory")
     thread = threading.Thread(target=source, args=(attempt(),), daemon=True)
     thread.start()
-    OfProcess.making.wait(30)
-    OfProcess.making = None
+    assert making.wait(30)
     try:
         assert in_fork(lambda: source(attempt()).secret.get_secret_value() == str(os.getpid()))
     finally:
-        OfProcess.release.set()
+        release.set()
         thread.join(30)
 
 

@@ -13,11 +13,11 @@ from inbound_support import clock_now, reason, rejection
 from issuer import headers
 from kubernetes_volume import KubernetesVolume
 
-from lightspeed_azure.config.inbound import InboundConfiguration
+from lightspeed_azure.config.inbound import ApiKeysInbound
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.proxy.inbound import Inbound, InboundStatus, make_inbound
 from lightspeed_azure.proxy.inbound.presented import LONGEST
-from lightspeed_azure.secret_file import SecretFile
+from lightspeed_azure.secrets import SecretFile
 
 ONE, TWO, THREE = "cAn4ry-key-number-one", "cAn4ry-key-number-two", "cAn4ry-key-number-three"
 
@@ -45,7 +45,7 @@ def write(file: Path, content: bytes | None) -> None:
 
 def made(file: Path, clock: Any = None) -> Inbound:
     """Return what judges keys."""
-    config = InboundConfiguration(kind="api_keys", api_keys_file=file)
+    config = ApiKeysInbound(api_keys_file=file)
     return make_inbound(config, clock=clock or clock_now())
 
 

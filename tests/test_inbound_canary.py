@@ -16,11 +16,11 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from token_cache_fakes import FakeClock
 from watched import Source, watched
 
-from lightspeed_azure.config.inbound import InboundConfiguration
+from lightspeed_azure.config.inbound import ApiKeysInbound
 from lightspeed_azure.emulators.faults import Fault
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.metrics import Metrics
-from lightspeed_azure.proxy.inbound import Inbound, Rejected, make_inbound
+from lightspeed_azure.proxy.inbound import Inbound, InboundRejected, make_inbound
 from lightspeed_azure.proxy.otel import OpenTelemetry
 from lightspeed_azure.proxy.status import Status
 
@@ -46,7 +46,7 @@ async def judge(
     reason = None
     try:
         await inbound.admit(shown)
-    except Rejected as rejected:
+    except InboundRejected as rejected:
         reason = str(rejected.reason)
         metrics.rejected(rejected.reason)
         canary.read_error(name, rejected)
@@ -127,7 +127,7 @@ async def test_jwts(issuer: Issuer) -> None:
 async def test_api_keys(tmp_path: Path) -> None:
     """Good ones and unknown ones, a file that breaks while it serves, and one that never was good."""
     file = tmp_path / "api_keys"
-    config = InboundConfiguration(kind="api_keys", api_keys_file=file)
+    config = ApiKeysInbound(api_keys_file=file)
     metrics, clock = Metrics(), clock_now()
     with watching() as canary:
         canary.watch(marker="cAn4ry", other="n0b0dys-key-of-16")

@@ -7,16 +7,24 @@ import pytest
 from issuer import headers
 from multidict import CIMultiDict
 
-from lightspeed_azure.config.inbound import ALGORITHMS, InboundConfiguration
+from lightspeed_azure.config import ProxyConfiguration
+from lightspeed_azure.config.inbound import (
+    ALGORITHMS,
+    ApiKeysInbound,
+    JwtInbound,
+    OpenInbound,
+    inbound,
+)
+from lightspeed_azure.config.problems import LocatedConfigurationError
 from lightspeed_azure.errors import InvalidConfigurationError
-from lightspeed_azure.proxy.inbound import Rejected, check_exposure, make_inbound
+from lightspeed_azure.proxy.inbound import InboundRejected, check_exposure, make_inbound
 
 JWT: dict[str, Any] = {"kind": "jwt", "issuer": "https://sso.example.test", "audience": "llm-proxy"}
 
 
 def test_the_least_that_is_needed() -> None:
     """A single issuer or audience needs no list; algorithms are the two that issuers use by default."""
-    config = InboundConfiguration(**JWT)
+    config = JwtInbound(**JWT)
     assert config.issuer == ("https://sso.example.test",)
     assert config.audience == ("llm-proxy",)
     assert config.algorithms == ("RS256", "ES256")
@@ -26,7 +34,7 @@ def test_the_least_that_is_needed() -> None:
 def test_an_issuer_is_kept_letter_by_letter() -> None:
     """Its slash, its port and its case belong to it."""
     issuers = ["https://sts.windows.net/1/", "https://SSO.Example.test:443", "accounts.example"]
-    config = InboundConfiguration(**JWT | {"issuer": issuers, "jwks_uri": "https://a.test/keys"})
+    config = JwtInbound(**JWT | {"issuer": issuers, "jwks_uri": "https://a.test/keys"})
     assert list(config.issuer) == issuers
 
 
@@ -71,43 +79,103 @@ def test_an_issuer_is_kept_letter_by_letter() -> None:
 def test_a_slip_is_told_with_its_cure(given: dict[str, Any], said: str) -> None:
     """A key that would be ignored is a slip too: it seems to close what stays open."""
     with pytest.raises(InvalidConfigurationError, match=said) as caught:
-        InboundConfiguration(**given)
+        inbound(given)
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("block", "lines"),
+    [
+        (
+            {
+                "kind": "jwt",
+                "isuer": "x",
+                "api_keys_file": "/k",
+                "audience": "a",
+                "issuer": "https://a",
+            },
+            [
+                "inbound.isuer: there is no such key; did you mean issuer?",
+                "inbound.api_keys_file: belongs to kind: api_keys; remove it, or change the kind",
+            ],
+        ),
+        (
+            {"api_keys_file": "/k", "isuer": "x", "whatever": 1},
+            [
+                "inbound.api_keys_file: belongs to kind: api_keys; remove it, or change the kind",
+                "inbound.isuer: there is no such key; did you mean issuer?",
+                (
+                    "inbound.whatever: there is no such key; "
+                    "the keys are allow_unauthenticated, kind"
+                ),
+            ],
+        ),
+        (
+            {"kind": "oauth", "leeway": 30, "isuer": "x"},
+            [
+                "inbound.kind: must be one of jwt, api_keys, none",
+                "inbound.isuer: there is no such key; did you mean issuer?",
+            ],
+        ),
+        ({"kind": 5}, ["inbound.kind: must be one of jwt, api_keys, none"]),
+        (
+            {"kind": "none", 1: 2},
+            ["inbound.1: there is no such key; the keys are allow_unauthenticated, kind"],
+        ),
+        ("jwt", ["inbound: must be a map; write kind: jwt below it"]),
+    ],
+    ids=str,
+)
+def test_each_kind_has_its_own_keys(block: Any, lines: list[str]) -> None:
+    """A key of another kind is told from a misspelt one; all problems come at once."""
+    with pytest.raises(LocatedConfigurationError) as caught:
+        ProxyConfiguration(inbound=block)
+    assert [problem.line() for problem in caught.value.located] == lines
+
+
+def test_the_kind_chooses_the_block() -> None:
+    """Without a block, or without a kind, callers show nothing."""
+    assert ProxyConfiguration().inbound == OpenInbound()
+    for block, kind in (({"kind": None}, "none"), (JWT, "jwt"), (JWT | {"kind": " jwt "}, "jwt")):
+        assert ProxyConfiguration(inbound=block).inbound.kind == kind  # type: ignore[arg-type]
+    keys = {"kind": "api_keys", "api_keys_file": "/keys"}
+    found = ProxyConfiguration(inbound=keys).inbound  # type: ignore[arg-type]
+    assert found == ApiKeysInbound(api_keys_file=Path("/keys"))
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8080/certs", "http://localhost/certs"])
 def test_plain_http_is_for_this_machine(url: str) -> None:
     """Or for where the operator says so in words."""
-    assert InboundConfiguration(**JWT | {"jwks_uri": url}).jwks_uri == url
+    assert JwtInbound(**JWT | {"jwks_uri": url}).jwks_uri == url
     inside = "http://keycloak.sso.svc:8080/realms/a/protocol/openid-connect/certs"
     given = JWT | {"jwks_uri": inside, "allow_insecure": True}
-    assert InboundConfiguration(**given).jwks_uri == inside
+    assert JwtInbound(**given).jwks_uri == inside
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.8.8.8"])
 def test_everybody_is_let_in_on_loopback(host: str) -> None:
     """Without a block, whoever is on this machine may call."""
-    check_exposure(InboundConfiguration(), host)
+    check_exposure(OpenInbound(), host)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "10.0.0.5", "proxy.example.test"])  # noqa: S104 - what is refused
 def test_everybody_elsewhere_must_be_asked_for_in_words(host: str) -> None:
     """Whoever reaches the address could spend tokens; with JWTs or keys that is decided."""
     with pytest.raises(InvalidConfigurationError, match="allow_unauthenticated: true"):
-        check_exposure(InboundConfiguration(), host)
-    check_exposure(InboundConfiguration(allow_unauthenticated=True), host)
-    check_exposure(InboundConfiguration(**JWT), host)
-    check_exposure(InboundConfiguration(kind="api_keys", api_keys_file=Path("/keys")), host)
+        check_exposure(OpenInbound(), host)
+    check_exposure(OpenInbound(allow_unauthenticated=True), host)
+    check_exposure(JwtInbound(**JWT), host)
+    check_exposure(ApiKeysInbound(api_keys_file=Path("/keys")), host)
 
 
 async def test_none_lets_everybody_in() -> None:
     """With a credential or without."""
-    inbound = make_inbound(InboundConfiguration())
-    await inbound.start()
-    await inbound.admit(headers())
-    await inbound.admit(headers("Bearer x", "Basic y"))
-    assert inbound.status().ready
-    await inbound.close()
+    everybody = make_inbound(OpenInbound())
+    await everybody.start()
+    await everybody.admit(headers())
+    await everybody.admit(headers("Bearer x", "Basic y"))
+    assert everybody.status().ready
+    await everybody.close()
 
 
 @pytest.mark.parametrize(
@@ -130,9 +198,9 @@ async def test_no_web_page_spends_tokens(
     """Without authentication only this machine's own names are answered to; browsers tell others."""
     shown = CIMultiDict(headers)
     try:
-        await make_inbound(InboundConfiguration(kind="none")).admit(shown)
+        await make_inbound(OpenInbound()).admit(shown)
         rejected = None
-    except Rejected as error:
+    except InboundRejected as error:
         rejected = (error.reason, error.status, error.headers)
     assert rejected == (reason and (reason, 403, {}))
-    await make_inbound(InboundConfiguration(kind="none", allow_unauthenticated=True)).admit(shown)
+    await make_inbound(OpenInbound(allow_unauthenticated=True)).admit(shown)

@@ -11,7 +11,7 @@ from issuer import bearing
 from oidc_server import AUDIENCE, ISSUER, OidcServer, oidc_server
 
 from lightspeed_azure import AzureEntraIDManager
-from lightspeed_azure.config.inbound import InboundConfiguration
+from lightspeed_azure.config.inbound import JwtInbound
 from lightspeed_azure.emulators import Emulators
 
 pytestmark = pytest.mark.integration
@@ -24,7 +24,7 @@ def _oidc(pytestconfig: pytest.Config) -> Iterator[OidcServer]:
         yield server
 
 
-def keycloak_like(oidc: OidcServer, **more: Any) -> InboundConfiguration:
+def keycloak_like(oidc: OidcServer, **more: Any) -> JwtInbound:
     """Return the configuration of a proxy in the same cluster as the issuer."""
     usual: dict[str, Any] = {
         "kind": "jwt",
@@ -32,7 +32,7 @@ def keycloak_like(oidc: OidcServer, **more: Any) -> InboundConfiguration:
         "jwks_uri": f"{oidc.url}/jwks",
         "audience": AUDIENCE,
     }
-    return InboundConfiguration(**usual | more)
+    return JwtInbound(**usual | more)
 
 
 @pytest.mark.parametrize("alg", ["RS256", "ES256", "EdDSA"])
@@ -92,7 +92,7 @@ async def test_a_token_of_an_openid_connect_server_expires(oidc: OidcServer) -> 
         assert await reason(inbound, token) == "expired"
 
 
-def entra(emulators: Emulators, **more: Any) -> InboundConfiguration:
+def entra(emulators: Emulators, **more: Any) -> JwtInbound:
     """Return the configuration for Entra ID's application tokens, version 1.0."""
     tenant = emulators.entra.tenant_id
     usual: dict[str, Any] = {
@@ -102,7 +102,7 @@ def entra(emulators: Emulators, **more: Any) -> InboundConfiguration:
         "audience": "api://llm-proxy",
         "ca_bundle": emulators.ca_bundle,
     }
-    return InboundConfiguration(**usual | more)
+    return JwtInbound(**usual | more)
 
 
 async def test_tokens_that_azure_identity_gets(azure_emulators: Emulators) -> None:

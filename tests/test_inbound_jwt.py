@@ -14,7 +14,7 @@ from issuer import AUDIENCE, Issuer, bearing, claims, headers, key, rsa_pem, ser
 from token_cache_fakes import FakeClock
 
 from lightspeed_azure.config.inbound import ALGORITHMS
-from lightspeed_azure.proxy.inbound import Inbound, Reason, Rejected
+from lightspeed_azure.proxy.inbound import Inbound, InboundRejected, Reason
 from lightspeed_azure.proxy.inbound.presented import LONGEST
 
 KEYS = ("RS256", "ES256", "ES384", "ES512", "Ed25519", "Ed448")
@@ -383,7 +383,7 @@ async def test_required_claims(
 @pytest.mark.parametrize("each", Reason)
 def test_a_rejection_can_be_pickled_and_its_challenge_parsed(each: Reason) -> None:
     """Every reason has a status; its header has quoted strings without quotes in them."""
-    rejected = Rejected(each, "words", retry_after=3.2, scope="a b")
+    rejected = InboundRejected(each, "words", retry_after=3.2, scope="a b")
     again = pickle.loads(pickle.dumps(rejected))  # noqa: S301 - our own
     assert (again.reason, again.status, again.headers) == (each, rejected.status, rejected.headers)
     if each is Reason.KEYS_UNAVAILABLE:

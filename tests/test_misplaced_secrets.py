@@ -12,7 +12,7 @@ from lightspeed_azure.config import configuration_from_mapping, load_configurati
 from lightspeed_azure.errors import LightspeedAzureError
 from lightspeed_azure.keys import configured, resolve_credential
 from lightspeed_azure.keys.provider_credentials import ProviderCredentials
-from lightspeed_azure.secret_file import SecretFile
+from lightspeed_azure.secrets import SecretFile
 
 SECRET = "sk-live-4242424242424242abcdef"
 WITH_SLASHES = "/9j4AAQSk/ZJRgABAQ4242Exif=="

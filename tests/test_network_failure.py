@@ -1,12 +1,14 @@
 """Failures of the network in words, from the exceptions of the real HTTP libraries."""
 
 import asyncio
+import errno
 import socket
 import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -178,6 +180,15 @@ def test_what_is_no_network_failure_is_none() -> None:
     """A mistake of a program is not called a network failure."""
     assert network_failure(ValueError("x")) is None
     assert network_failure(KeyError("x")) is None
+
+
+def test_a_file_that_is_missing_is_no_network_failure(tmp_path: Path) -> None:
+    """An OSError that names a file is told apart from one of a socket."""
+    with pytest.raises(OSError, match="No such file") as missing:
+        (tmp_path / "az").read_bytes()
+    assert network_failure(missing.value) is None
+    unreachable = network_failure(OSError(errno.ENETUNREACH, "Network is unreachable"))
+    assert unreachable == NetworkFailure("unreachable", "no connection")
 
 
 def test_cures_name_the_keys() -> None:

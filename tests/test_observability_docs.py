@@ -19,7 +19,7 @@ from watched import Credential, Source, watched
 
 from lightspeed_azure.config.dependents import condition_types, dependents
 from lightspeed_azure.config.environment import expand
-from lightspeed_azure.config.inbound import ALGORITHMS, InboundConfiguration
+from lightspeed_azure.config.inbound import ALGORITHMS, KINDS, inbound
 from lightspeed_azure.metrics import PREFIX, Metrics
 from lightspeed_azure.proxy.inbound import InboundStatus, Reason
 
@@ -148,7 +148,7 @@ def test_the_configurations_of_the_page_are_read(number: int) -> None:
             block[name] = [expand(item, environ) for item in value]
         elif isinstance(value, str):
             block[name] = expand(value, environ)
-    config = InboundConfiguration(**block)
+    config = inbound(block)
     assert config.kind == ("api_keys" if "api_keys_file" in block else "jwt")
 
 
@@ -161,7 +161,8 @@ def test_dependents_of_the_page_make_the_condition_that_it_says() -> None:
 def test_the_tables_of_the_page_are_whole() -> None:
     """Every key of the block with its default, every algorithm, every reason."""
     text = INBOUND.read_text()
-    for name, field in InboundConfiguration.model_fields.items():
+    fields = {name: field for each in KINDS.values() for name, field in each.model_fields.items()}
+    for name, field in fields.items():
         assert f"`{name}`" in text or f"{name}:" in text, name
         row = re.search(rf"^\| `{name}` \| `([^`]+)` \|", text, re.MULTILINE)
         if row:

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -21,7 +22,8 @@ ROOMS = [
     {"concurrency"},
     {"process_wide"},
     {"enrichment"},
-    {"config", "secret_file", "provider_data"},
+    {"secrets"},
+    {"config", "provider_data"},
     {"tokens"},
     {"keys"},
     {"clients"},
@@ -119,6 +121,11 @@ def test_the_wheel_installs_and_runs_the_demo(tmp_path: Path) -> None:
     assert "lightspeed_azure/py.typed" in names
     assert "lightspeed_azure/demo/service/app.py" in names
     assert not [name for name in names if name.endswith((".db", ".pyc"))]
+    emulators = [name for name in names if name.startswith("lightspeed_azure/emulators/")]
+    doubles = {path.stem for path in (ROOT / "tests" / "support").glob("*.py")}
+    assert emulators
+    assert not [name for name in emulators if Path(name).stem in doubles]
+    assert not [name for name in emulators if re.search("vault|google|provider", name)]
     python = tmp_path / "venv" / "bin" / "python"
     subprocess.run(
         [uv, "venv", "--quiet", "--python", sys.executable, str(tmp_path / "venv")],

@@ -1,9 +1,12 @@
 """What the proxy says when something is not well names the cure, and is true."""
 
 import asyncio
+import ssl
 from pathlib import Path
 
+import httpx
 import pytest
+from entra_material import Certificate
 from fake_stack import serving, stack
 from proxying import CHAT, QUESTION, Recording, caller, in_front_of, proxying, signed_in
 
@@ -12,7 +15,14 @@ from lightspeed_azure.config import ProxyConfiguration, configuration_from_mappi
 from lightspeed_azure.emulators.certificates import CertificateAuthority
 from lightspeed_azure.proxy.proxy import serve
 
-NOT_TRUSTED = "The stack's certificate is not trusted; set llama_stack.ca_bundle"
+NOT_TRUSTED = (
+    "The stack gave no answer: its certificate is not trusted. A private CA, or a proxy that inspects "
+    "TLS? Set llama_stack.ca_bundle to its certificates"
+)
+REFUSED = (
+    "The stack gave no answer: connection refused. Check the host and port in llama_stack.url, and "
+    "that the service runs"
+)
 
 
 @pytest.mark.parametrize("family", ["llama-stack", None])
@@ -31,8 +41,9 @@ async def test_a_stack_with_a_certificate_of_its_own(family: str | None, tmp_pat
                 await http.get("/client-config"),
             ):
                 assert answer.status_code >= 502
-                assert NOT_TRUSTED in answer.json()["error"]["message"]
-            assert NOT_TRUSTED in (await http.get("/status")).json()["stack"]["message"]
+                assert answer.json()["error"]["message"] == NOT_TRUSTED
+            state = {"reachable": False, "message": NOT_TRUSTED}
+            assert (await http.get("/status")).json()["stack"] == state
         trusted = LlamaStackConfiguration.from_object({**settings, "ca_bundle": bundle})
         async with proxying(trusted, manager) as proxy, caller(proxy) as http:
             assert (await http.post(CHAT, json=QUESTION)).status_code == 200
@@ -46,7 +57,10 @@ async def test_a_stack_that_speaks_no_tls() -> None:
         tls = LlamaStackConfiguration(url=url.replace("http:", "https:"), family="llama-stack")
         async with proxying(tls, manager) as proxy, caller(proxy) as http:
             said = (await http.post(CHAT, json=QUESTION)).json()["error"]["message"]
-    assert "does not speak TLS" in said
+    assert said == (
+        "The stack gave no answer: no TLS connection. Check that https and the port in "
+        "llama_stack.url are right, and what a proxy does in between"
+    )
     manager.close()
 
 
@@ -57,9 +71,53 @@ async def test_a_stack_that_is_down_is_not_said_to_have_answered() -> None:
     async with proxying(nowhere, manager) as proxy, caller(proxy) as http:
         answer = await http.post(CHAT, json=QUESTION)
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "stack_unavailable")
-    assert "answered" not in answer.text
-    assert "check that it runs, and llama_stack.url" in answer.text
+    assert answer.json()["error"]["message"] == REFUSED
     assert answer.headers["retry-after"]
+    manager.close()
+
+
+async def test_operators_read_the_url_of_a_stack_that_is_down(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The log and the admin port name it, without its query; callers see no host."""
+    manager = signed_in()
+    nowhere = LlamaStackConfiguration(url="http://127.0.0.1:9/path", family="llama-stack")
+    async with proxying(nowhere, manager) as proxy, caller(proxy) as http:
+        answer = await http.get("/v1/models")
+        assert answer.json()["error"]["message"] == REFUSED
+        assert "127.0.0.1:9" not in (await http.get("/status")).text
+        async with httpx.AsyncClient(base_url=proxy.admin_url) as admin:
+            found = (await admin.get("/status")).json()["stack"]
+    assert found == {"reachable": False, "message": REFUSED, "url": "http://127.0.0.1:9/path"}
+    assert f"The stack at http://127.0.0.1:9/path {REFUSED[10:]}" in caplog.messages
+    manager.close()
+
+
+async def test_a_stack_whose_certificate_has_another_name_is_not_named_to_callers(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """OpenSSL's words name the host: operators read them in the log, callers do not."""
+    certificate, manager = Certificate(host="localhost"), signed_in()
+    bundle, key = tmp_path / "tls.crt", tmp_path / "tls.key"
+    bundle.write_bytes(certificate.public)
+    key.write_bytes(certificate.pem())
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(bundle, key)
+    async with serving(stack(Recording()), tls=tls) as url:
+        settings = {"url": url, "family": "llama-stack", "ca_bundle": bundle}
+        elsewhere = LlamaStackConfiguration.from_object(settings)
+        async with proxying(elsewhere, manager) as proxy, caller(proxy) as http:
+            answer = await http.get("/v1/models")
+    assert answer.json()["error"]["message"] == (
+        "The stack gave no answer: its certificate is not trusted. Use a name in llama_stack.url that "
+        "the certificate is for"
+    )
+    (line,) = [line for line in caplog.messages if "gave no answer" in line]
+    assert line == (
+        f"The stack at {url} gave no answer: its certificate is not trusted: IP address mismatch, "
+        "certificate is not valid for '127.0.0.1'. Use a name in llama_stack.url that the "
+        "certificate is for"
+    )
     manager.close()
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from proxying import CHAT, MODEL, QUESTION, command, most_memory
 
 from lightspeed_azure.proxy.bodies import LONGEST_MODEL, LONGEST_TOOLS, parsed
-from lightspeed_azure.proxy.failures import Failure
+from lightspeed_azure.proxy.errors import Failure
 
 MEGABYTE = 1024 * 1024
 SIZE = 16 * MEGABYTE

@@ -29,7 +29,7 @@ from proxying import (
 from lightspeed_azure import InvalidConfigurationError
 from lightspeed_azure.cli import main
 from lightspeed_azure.proxy.certificate import ServerCertificate
-from lightspeed_azure.proxy.event_loop import run
+from lightspeed_azure.proxy.proxy import run
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

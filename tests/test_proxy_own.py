@@ -23,6 +23,7 @@ from proxying import (
     caller,
     eventually,
     in_front_of,
+    named,
     proxying,
     signed_in,
 )
@@ -30,10 +31,9 @@ from token_cache_fakes import FakeClock
 
 from lightspeed_azure import AzureEntraIDManager, InvalidConfigurationError
 from lightspeed_azure.config import ProxyConfiguration
-from lightspeed_azure.proxy.client_config import client_config
-from lightspeed_azure.proxy.failures import Failure
-from lightspeed_azure.proxy.openapi import OPENAPI
-from lightspeed_azure.proxy.probes import Probes
+from lightspeed_azure.proxy.endpoints import OPENAPI, client_config
+from lightspeed_azure.proxy.errors import Failure
+from lightspeed_azure.proxy.status import Probes
 
 NOWHERE = "http://127.0.0.1:9"
 KEY = "a-key-of-a-caller-of-this-proxy"
@@ -60,10 +60,12 @@ async def test_probes_without_a_token() -> None:
     manager.close()
 
 
-async def test_probes_do_not_wait_for_a_token() -> None:
+async def test_probes_do_not_wait_for_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
     """While the sign-in hangs they answer, on both ports; once it has answered they say so."""
-    Hanging.go_on.clear()
-    manager = AzureEntraIDManager.isolated({"credential": "proxying:Hanging", "deadline": 60})
+    hanging = Hanging()
+    manager = AzureEntraIDManager.isolated(
+        {"credential": named(hanging, monkeypatch), "deadline": 60}
+    )
     try:
         async with (
             proxying(NOWHERE, manager) as proxy,
@@ -78,10 +80,10 @@ async def test_probes_do_not_wait_for_a_token() -> None:
                     answer = await client.get("/startupz")
                     assert (answer.status_code, answer.json()["status"]) == (503, "starting")
                     assert (await client.get("/livez")).status_code == 200
-            Hanging.go_on.set()
+            hanging.go_on.set()
             await eventually(lambda: http.get("/readyz"), 200)
     finally:
-        Hanging.go_on.set()
+        hanging.go_on.set()
         manager.close()
 
 
@@ -95,13 +97,14 @@ async def test_probes_without_entra_id() -> None:
         assert (await http.get("/readyz")).json() == {"status": "ok"}
 
 
-def test_readiness_follows_the_token() -> None:
+def test_readiness_follows_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
     """Degraded while renewals fail; not ready once the token is gone; a probe alone renews it."""
-    Switch.works, Switch.clock = True, FakeClock()
-    Switch.clock.wall_now = time.time()
+    clock = FakeClock()
+    clock.wall_now = time.time()
+    switch = Switch(clock)
     manager = AzureEntraIDManager.isolated(
-        {"credential": "proxying:Switch"},
-        clock=Switch.clock,
+        {"credential": named(switch, monkeypatch)},
+        clock=clock,
         launch=lambda _name, run: run(),
         random=lambda: 0.0,
     )
@@ -110,17 +113,17 @@ def test_readiness_follows_the_token() -> None:
     probes.ready()  # it was asked for by the probe
     assert probes.started()[0] == 200
     assert probes.ready() == (200, {"status": "ok"})
-    Switch.works = False
-    Switch.clock.mono_now += 60
-    Switch.clock.wall_now += 60
+    switch.works = False
+    clock.mono_now += 60
+    clock.wall_now += 60
     manager.identities[0].cache.renew_if_due()
     assert probes.ready()[1]["status"] == "degraded"
-    Switch.clock.mono_now += 60
-    Switch.clock.wall_now += 60
+    clock.mono_now += 60
+    clock.wall_now += 60
     assert probes.ready()[0] == 503
-    Switch.works = True
-    Switch.clock.mono_now += 3600
-    Switch.clock.wall_now += 3600
+    switch.works = True
+    clock.mono_now += 3600
+    clock.wall_now += 3600
     probes.ready()
     assert probes.ready() == (200, {"status": "ok"})
     probes.draining = True

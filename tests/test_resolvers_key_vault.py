@@ -4,23 +4,24 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from key_stores import KeyStores, key_stores_fixture
 from resolving import Hook, hook_fixture
-from signing_in import configured, emu_fixture, running_fixture
+from signing_in import configured, emu_fixture
 
 from lightspeed_azure import AzureEntraIDManager
 from lightspeed_azure.config.key_vault import KeyVaultConfiguration
-from lightspeed_azure.emulators import Emulators, Fault
+from lightspeed_azure.emulators import Fault
 from lightspeed_azure.errors import CredentialResolutionError
 from lightspeed_azure.keys import resolve_credential
 from lightspeed_azure.keys.key_vault import EntraCredential, KeyVaultResolver
 
-__all__ = ["emu_fixture", "hook_fixture", "running_fixture"]
+__all__ = ["emu_fixture", "hook_fixture", "key_stores_fixture"]
 
 type Make = Callable[..., KeyVaultResolver]
 
 
 @pytest.fixture(name="make")
-def make_fixture(emu: Emulators) -> Make:
+def make_fixture(emu: KeyStores) -> Make:
     """Return resolvers for the emulator, which is on localhost and so not below its resource."""
 
     def make(**options: Any) -> KeyVaultResolver:
@@ -50,7 +51,7 @@ def fault_of(provider_id: str = "openai") -> CredentialResolutionError:
     return caught.value
 
 
-def test_a_key_comes_out_of_the_vault(hook: Hook, emu: Emulators, make: Make) -> None:
+def test_a_key_comes_out_of_the_vault(hook: Hook, emu: KeyStores, make: Make) -> None:
     """With one token for Key Vault's own scope, and one challenge for all questions."""
     emu.key_vault.write("openai-openai-api-key", "old")
     emu.key_vault.write("openai-openai-api-key", "of-key-vault\n")
@@ -65,7 +66,7 @@ def test_a_key_comes_out_of_the_vault(hook: Hook, emu: Emulators, make: Make) ->
 
 
 def test_what_is_not_there_comes_from_the_environment(
-    hook: Hook, emu: Emulators, make: Make, monkeypatch: pytest.MonkeyPatch
+    hook: Hook, emu: KeyStores, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The resolver passes, and nothing counts as a failure."""
     monkeypatch.setenv("OPENAI_API_KEY", "of-the-environment")
@@ -74,7 +75,7 @@ def test_what_is_not_there_comes_from_the_environment(
         assert hook.registry.status()[0].passes == 1
 
 
-def test_name_and_version_are_chosen(hook: Hook, emu: Emulators, make: Make) -> None:
+def test_name_and_version_are_chosen(hook: Hook, emu: KeyStores, make: Make) -> None:
     """A template says what a secret is called; one may be pinned to a version."""
     version = emu.key_vault.write("stack-openai", "first")
     emu.key_vault.write("stack-openai", "second")
@@ -86,7 +87,7 @@ def test_name_and_version_are_chosen(hook: Hook, emu: Emulators, make: Make) -> 
         assert key() == "first"
 
 
-def test_two_providers_never_share_a_secret(hook: Hook, emu: Emulators, make: Make) -> None:
+def test_two_providers_never_share_a_secret(hook: Hook, emu: KeyStores, make: Make) -> None:
     """`my_openai` and `my-openai` would read the same one."""
     emu.key_vault.write("my-openai-openai-api-key", "of-the-first")
     with hook.registered(make(), on_error="fail"):
@@ -98,7 +99,7 @@ def test_two_providers_never_share_a_secret(hook: Hook, emu: Emulators, make: Ma
 
 
 def test_a_field_that_is_no_key_never_shares_a_keys_secret(
-    hook: Hook, emu: Emulators, make: Make
+    hook: Hook, emu: KeyStores, make: Make
 ) -> None:
     """A template without the field would put the key into a URL's place."""
     emu.key_vault.write("azure", "the-key")
@@ -123,9 +124,9 @@ def test_a_field_that_is_no_key_never_shares_a_keys_secret(
 )
 def test_what_goes_wrong_is_said_in_words(
     hook: Hook,
-    emu: Emulators,
+    emu: KeyStores,
     make: Make,
-    prepare: Callable[[Emulators], object],
+    prepare: Callable[[KeyStores], object],
     expected: tuple[str, bool],
 ) -> None:
     """With its cure; only what is down counts for the breaker."""
@@ -140,7 +141,7 @@ def test_what_goes_wrong_is_said_in_words(
         assert hook.registry.status()[0].breaker == ("open" if down else "closed")
 
 
-def test_retry_after_is_kept(hook: Hook, emu: Emulators, make: Make) -> None:
+def test_retry_after_is_kept(hook: Hook, emu: KeyStores, make: Make) -> None:
     """Key Vault's own word on when to come back counts."""
     emu.key_vault.write("openai-openai-api-key", "of-key-vault")
     emu.key_vault.fault(Fault.status(429, retry_after=7), times=1)
@@ -152,7 +153,7 @@ def test_retry_after_is_kept(hook: Hook, emu: Emulators, make: Make) -> None:
         assert key() == "of-key-vault"
 
 
-def test_a_token_that_is_refused_is_renewed(hook: Hook, emu: Emulators, make: Make) -> None:
+def test_a_token_that_is_refused_is_renewed(hook: Hook, emu: KeyStores, make: Make) -> None:
     """After a 401 the next question carries another token."""
     emu.key_vault.write("openai-openai-api-key", "of-key-vault")
     with hook.registered(make(), on_error="fail"):
@@ -164,7 +165,7 @@ def test_a_token_that_is_refused_is_renewed(hook: Hook, emu: Emulators, make: Ma
 
 
 def test_the_challenge_must_be_of_the_vaults_own_domain(
-    hook: Hook, emu: Emulators, make: Make
+    hook: Hook, emu: KeyStores, make: Make
 ) -> None:
     """As Azure's client checks it, unless the operator says otherwise; no token is sent."""
     emu.key_vault.write("openai-openai-api-key", "of-key-vault")
@@ -173,7 +174,7 @@ def test_the_challenge_must_be_of_the_vaults_own_domain(
     assert emu.key_vault.requests.of("read") == 0
 
 
-def test_a_challenge_does_not_choose_the_scope(hook: Hook, emu: Emulators, make: Make) -> None:
+def test_a_challenge_does_not_choose_the_scope(hook: Hook, emu: KeyStores, make: Make) -> None:
     """A server in Key Vault's place gets no token for Azure's management."""
     emu.key_vault.write("openai-openai-api-key", "of-key-vault")
     emu.key_vault.resource = "https://management.azure.com"
@@ -182,7 +183,7 @@ def test_a_challenge_does_not_choose_the_scope(hook: Hook, emu: Emulators, make:
 
 
 def test_a_stranger_in_key_vaults_place_gets_no_token(
-    hook: Hook, emu: Emulators, make: Make
+    hook: Hook, emu: KeyStores, make: Make
 ) -> None:
     """A certificate that is not trusted ends it."""
     with hook.registered(make(ca_bundle=None), on_error="fail"):
@@ -190,7 +191,7 @@ def test_a_stranger_in_key_vaults_place_gets_no_token(
     assert emu.key_vault.requests.of("challenged") == 0
 
 
-def test_the_identity_is_chosen(hook: Hook, emu: Emulators, make: Make) -> None:
+def test_the_identity_is_chosen(hook: Hook, emu: KeyStores, make: Make) -> None:
     """By its provider_id; without any in the configuration, the process-wide manager's."""
     emu.key_vault.write("openai-openai-api-key", "of-key-vault")
     with hook.registered(make(identity="azure"), on_error="fail"):
@@ -213,7 +214,7 @@ def test_the_identity_is_chosen(hook: Hook, emu: Emulators, make: Make) -> None:
         assert "none is configured" in str(fault_of())
 
 
-def test_a_credential_has_one_scope(emu: Emulators) -> None:
+def test_a_credential_has_one_scope(emu: KeyStores) -> None:
     """It is good for Azure's own clients, and for nothing but what it was made for."""
     identity = configured(emu, client_secret=emu.entra.application.client_secret)
     credential = EntraCredential(identity, "https://vault.azure.net/.default")

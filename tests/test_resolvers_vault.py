@@ -7,19 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from key_stores import KeyStores, key_stores_fixture
 from kubernetes_volume import KubernetesVolume
 from pydantic import SecretStr
 from resolving import Hook, hook_fixture
-from signing_in import emu_fixture, running_fixture
+from signing_in import emu_fixture
 from token_cache_fakes import FakeClock
 
 from lightspeed_azure.config.vault import VaultConfiguration
-from lightspeed_azure.emulators import Emulators, Fault
+from lightspeed_azure.emulators import Fault
 from lightspeed_azure.errors import CredentialResolutionError, InvalidConfigurationError
 from lightspeed_azure.keys import get_api_key, resolve_credential
 from lightspeed_azure.keys.vault import VaultResolver
 
-__all__ = ["emu_fixture", "hook_fixture", "running_fixture"]
+__all__ = ["emu_fixture", "hook_fixture", "key_stores_fixture"]
 
 type Make = Callable[..., VaultResolver]
 
@@ -31,7 +32,7 @@ def clock_fixture() -> FakeClock:
 
 
 @pytest.fixture(name="make")
-def make_fixture(emu: Emulators, clock: FakeClock) -> Make:
+def make_fixture(emu: KeyStores, clock: FakeClock) -> Make:
     """Return resolvers for the emulator; service and client have one clock."""
     emu.clock = clock.wall
 
@@ -58,7 +59,7 @@ def fault_of(hook: Hook, provider_id: str = "openai") -> str:
     return str(caught.value)
 
 
-def test_a_key_comes_out_of_the_engine(hook: Hook, emu: Emulators, make: Make) -> None:
+def test_a_key_comes_out_of_the_engine(hook: Hook, emu: KeyStores, make: Make) -> None:
     """By provider and field; a service's under `api_key`; the newest version, without line break."""
     emu.vault.write("openai", openai_api_key="old")
     emu.vault.write("openai", openai_api_key="of-vault\n", api_key="of-the-service")
@@ -72,7 +73,7 @@ def test_a_key_comes_out_of_the_engine(hook: Hook, emu: Emulators, make: Make) -
 
 
 def test_what_is_not_there_comes_from_the_environment(
-    hook: Hook, emu: Emulators, make: Make, monkeypatch: pytest.MonkeyPatch
+    hook: Hook, emu: KeyStores, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No secret, no such key in it, or a deleted version: the resolver passes."""
     monkeypatch.setenv("OPENAI_API_KEY", "of-the-environment")
@@ -87,7 +88,7 @@ def test_what_is_not_there_comes_from_the_environment(
 
 
 def test_path_key_mount_namespace_and_version_are_chosen(
-    hook: Hook, emu: Emulators, make: Make
+    hook: Hook, emu: KeyStores, make: Make
 ) -> None:
     """Templates say where a key lies; a path may be pinned to a version."""
     emu.vault.mount, emu.vault.namespace = "teams/kv", "admin/ai"
@@ -105,7 +106,7 @@ def test_path_key_mount_namespace_and_version_are_chosen(
         assert key() == "first"
 
 
-def test_two_providers_never_share_a_place(hook: Hook, emu: Emulators, make: Make) -> None:
+def test_two_providers_never_share_a_place(hook: Hook, emu: KeyStores, make: Make) -> None:
     """Where a template would give one provider another's key, it is an error."""
     emu.vault.write("xab", k="of-the-first")
     resolver = make(path="{field}{provider_id}", key="k")
@@ -117,7 +118,7 @@ def test_two_providers_never_share_a_place(hook: Hook, emu: Emulators, make: Mak
 
 @pytest.mark.parametrize("provider", ["../sys", "a/b", "..", "a b", "a\nb", "%2e%2e"])
 def test_a_name_cannot_lead_elsewhere(
-    hook: Hook, emu: Emulators, make: Make, provider: str
+    hook: Hook, emu: KeyStores, make: Make, provider: str
 ) -> None:
     """Only letters, digits, `.`, `_` and `-`; nothing is sent."""
     with (
@@ -128,7 +129,7 @@ def test_a_name_cannot_lead_elsewhere(
     assert emu.vault.requests.of("read") == 0
 
 
-def test_a_token_file_is_read_again(hook: Hook, emu: Emulators, make: Make, tmp_path: Path) -> None:
+def test_a_token_file_is_read_again(hook: Hook, emu: KeyStores, make: Make, tmp_path: Path) -> None:
     """The next question carries what an agent wrote meanwhile, and no 403 comes before it."""
     emu.vault.write("openai", openai_api_key="of-vault")
     volume = KubernetesVolume(tmp_path / "vault", token=emu.vault.token.get_secret_value())
@@ -140,7 +141,7 @@ def test_a_token_file_is_read_again(hook: Hook, emu: Emulators, make: Make, tmp_
     assert "403" not in emu.vault.requests.by("status")
 
 
-def kubernetes(emu: Emulators, folder: Path) -> dict[str, Any]:
+def kubernetes(emu: KeyStores, folder: Path) -> dict[str, Any]:
     """Return a login as a pod has it."""
     emu.vault.service_accounts = {"jwt-of-the-pod": "lightspeed"}
     volume = KubernetesVolume(folder / "sa", token="jwt-of-the-pod")
@@ -148,7 +149,7 @@ def kubernetes(emu: Emulators, folder: Path) -> dict[str, Any]:
 
 
 def test_a_pod_signs_in_renews_and_signs_in_again(
-    hook: Hook, emu: Emulators, make: Make, clock: FakeClock, tmp_path: Path
+    hook: Hook, emu: KeyStores, make: Make, clock: FakeClock, tmp_path: Path
 ) -> None:
     """One login for all; renewed at half its life; after a revocation or its end another login."""
     emu.vault.write("openai", openai_api_key="of-vault")
@@ -171,7 +172,7 @@ def test_a_pod_signs_in_renews_and_signs_in_again(
 
 
 def test_a_projected_token_is_read_at_each_login(
-    hook: Hook, emu: Emulators, make: Make, tmp_path: Path
+    hook: Hook, emu: KeyStores, make: Make, tmp_path: Path
 ) -> None:
     """The kubelet rotates it; a login carries the newest."""
     emu.vault.write("openai", openai_api_key="of-vault")
@@ -186,7 +187,7 @@ def test_a_projected_token_is_read_at_each_login(
         assert key() == "of-vault"
 
 
-def test_a_given_token_is_renewed(hook: Hook, emu: Emulators, make: Make, clock: FakeClock) -> None:
+def test_a_given_token_is_renewed(hook: Hook, emu: KeyStores, make: Make, clock: FakeClock) -> None:
     """At half of what Vault says is left of it; one that cannot be renewed is used to its end."""
     emu.vault.write("openai", openai_api_key="of-vault")
     with hook.registered(make(token=emu.vault.create_token(ttl=100)), on_error="fail"):
@@ -204,7 +205,7 @@ def test_a_given_token_is_renewed(hook: Hook, emu: Emulators, make: Make, clock:
 
 
 def test_a_crowd_after_a_revocation_signs_in_once(
-    hook: Hook, emu: Emulators, make: Make, tmp_path: Path
+    hook: Hook, emu: KeyStores, make: Make, tmp_path: Path
 ) -> None:
     """Six providers that are refused together share one login."""
     names = [f"p{n}" for n in range(6)]
@@ -237,7 +238,7 @@ def test_a_crowd_after_a_revocation_signs_in_once(
     ids=lambda value: getattr(value, "outcome", None),
 )
 def test_an_outage_is_said_in_words(
-    hook: Hook, emu: Emulators, make: Make, fault: Fault, says: str
+    hook: Hook, emu: KeyStores, make: Make, fault: Fault, says: str
 ) -> None:
     """And the answer from before stands in for it."""
     emu.vault.write("openai", openai_api_key="of-vault")
@@ -251,7 +252,7 @@ def test_an_outage_is_said_in_words(
 
 
 def test_a_sealed_vault_is_left_alone(
-    hook: Hook, emu: Emulators, make: Make, monkeypatch: pytest.MonkeyPatch
+    hook: Hook, emu: KeyStores, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After three failures nothing is sent; the environment answers."""
     monkeypatch.setenv("OPENAI_API_KEY", "of-the-environment")
@@ -262,7 +263,7 @@ def test_a_sealed_vault_is_left_alone(
 
 
 def test_a_policy_that_forbids_is_told_with_its_cure(
-    hook: Hook, emu: Emulators, make: Make, tmp_path: Path
+    hook: Hook, emu: KeyStores, make: Make, tmp_path: Path
 ) -> None:
     """The error shows the line that the policy lacks; the secret is not asked for again at once."""
     emu.vault.write("openai", openai_api_key="of-vault")
@@ -277,7 +278,7 @@ def test_a_policy_that_forbids_is_told_with_its_cure(
         assert key("other") == "of-vault"
 
 
-def test_a_refused_login_is_told(hook: Hook, emu: Emulators, make: Make, tmp_path: Path) -> None:
+def test_a_refused_login_is_told(hook: Hook, emu: KeyStores, make: Make, tmp_path: Path) -> None:
     """With what to check."""
     login = kubernetes(emu, tmp_path)
     emu.vault.service_accounts = {}
@@ -287,7 +288,7 @@ def test_a_refused_login_is_told(hook: Hook, emu: Emulators, make: Make, tmp_pat
 
 @pytest.mark.parametrize("status", [400, 404], ids=["no such role", "no such mount"])
 def test_a_login_that_leads_nowhere_is_told(
-    hook: Hook, emu: Emulators, make: Make, tmp_path: Path, status: int
+    hook: Hook, emu: KeyStores, make: Make, tmp_path: Path, status: int
 ) -> None:
     """Vault has other statuses than 403 for a role, or a mount, that is not there."""
     emu.vault.fault(Fault.status(status), on="login")
@@ -295,7 +296,7 @@ def test_a_login_that_leads_nowhere_is_told(
         assert "refuses the Kubernetes login; check role, mount" in fault_of(hook)
 
 
-def test_a_stranger_in_vaults_place_gets_no_token(hook: Hook, emu: Emulators, make: Make) -> None:
+def test_a_stranger_in_vaults_place_gets_no_token(hook: Hook, emu: KeyStores, make: Make) -> None:
     """A certificate that is not trusted ends it before anything is sent."""
     emu.vault.write("openai", openai_api_key="of-vault")
     with hook.registered(make(ca_bundle=None), on_error="fail"):
@@ -307,7 +308,7 @@ def test_a_stranger_in_vaults_place_gets_no_token(hook: Hook, emu: Emulators, ma
     ("value", "reason"), [("two\nlines", "line_break"), (7, "not_text"), ({"a": "b"}, "not_text")]
 )
 def test_what_is_no_key_goes_nowhere(
-    hook: Hook, emu: Emulators, make: Make, value: object, reason: str
+    hook: Hook, emu: KeyStores, make: Make, value: object, reason: str
 ) -> None:
     """Whatever somebody wrote into the engine."""
     emu.vault.write("openai", openai_api_key=value)
@@ -317,7 +318,7 @@ def test_what_is_no_key_goes_nowhere(
 
 
 def test_tokens_of_the_environment_are_not_used(
-    hook: Hook, emu: Emulators, make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    hook: Hook, emu: KeyStores, make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Only what the block says: neither VAULT_TOKEN nor ~/.vault-token."""
     monkeypatch.setenv("VAULT_TOKEN", emu.vault.token.get_secret_value())
@@ -325,7 +326,7 @@ def test_tokens_of_the_environment_are_not_used(
         assert "Vault refuses (403)" in fault_of(hook)
 
 
-def test_a_redirect_takes_no_token_along(hook: Hook, emu: Emulators, make: Make) -> None:
+def test_a_redirect_takes_no_token_along(hook: Hook, emu: KeyStores, make: Make) -> None:
     """A standby node may point elsewhere; nothing is sent there."""
     emu.vault.active_node = emu.azure.endpoint
     with hook.registered(make(), on_error="fail"):
@@ -335,7 +336,7 @@ def test_a_redirect_takes_no_token_along(hook: Hook, emu: Emulators, make: Make)
 
 @pytest.mark.parametrize("endpoint", ["login", "lookup", "renew", "read"])
 def test_an_answer_that_drips_holds_up_nobody_else(  # noqa: PLR0917 - fixtures
-    hook: Hook, emu: Emulators, make: Make, tmp_path: Path, clock: FakeClock, endpoint: str
+    hook: Hook, emu: KeyStores, make: Make, tmp_path: Path, clock: FakeClock, endpoint: str
 ) -> None:
     """A byte now and then is no progress: the exchange ends at the time limit, and its thread too."""
     for name in ("first", "second"):
@@ -366,7 +367,7 @@ def test_an_answer_that_drips_holds_up_nobody_else(  # noqa: PLR0917 - fixtures
         assert key("second") == "of-second"
 
 
-def test_what_is_not_there_is_told_with_its_place(hook: Hook, emu: Emulators, make: Make) -> None:
+def test_what_is_not_there_is_told_with_its_place(hook: Hook, emu: KeyStores, make: Make) -> None:
     """The secret and the key that were asked for; nothing once the resolver answers."""
     with hook.registered(make(path="team/{provider_id}")):
 

@@ -6,8 +6,8 @@ import pytest
 
 from lightspeed_azure.errors import StackUnavailableError, TokenError
 from lightspeed_azure.fastapi import problem
-from lightspeed_azure.proxy.failures import failure_of
-from lightspeed_azure.proxy.inbound import Reason, Rejected
+from lightspeed_azure.proxy.errors import failure_of
+from lightspeed_azure.proxy.inbound import InboundRejected, Reason
 
 type Headers = Mapping[str, str] | None
 
@@ -21,10 +21,14 @@ def stack_error(after: float | None) -> StackUnavailableError:
     )
 
 
-def rejected(after: float | None) -> Rejected:
+def rejected(after: float | None) -> InboundRejected:
     """Return a rejection that knows when to ask again, or leaves it at the default."""
     reason = Reason.KEYS_UNAVAILABLE
-    return Rejected(reason, "x") if after is None else Rejected(reason, "x", retry_after=after)
+    return (
+        InboundRejected(reason, "x")
+        if after is None
+        else InboundRejected(reason, "x", retry_after=after)
+    )
 
 
 DOORS: dict[str, Callable[[float | None], Headers]] = {

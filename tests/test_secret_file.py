@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from lightspeed_azure.config.certificate import certificate_check
 from lightspeed_azure.errors import InvalidConfigurationError
-from lightspeed_azure.secret_file import SecretFile
+from lightspeed_azure.secrets import SecretFile
 
 CANARY = "cAn4ry"
 
@@ -295,7 +295,7 @@ def test_a_blocking_log_handler_does_not_delay_other_readers(tmp_path: Path) -> 
     file = SecretFile(path)
     assert file.read().get_secret_value() == "good"
     path.write_text("")
-    handler, logger = Blocked(), logging.getLogger("lightspeed_azure.secret_file")
+    handler, logger = Blocked(), logging.getLogger("lightspeed_azure.secrets")
     logger.addHandler(handler)
     try:
         warned = threading.Thread(target=file.read, daemon=True)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from integration_support import entra_block
 from kubernetes_volume import KubernetesVolume
+from provider_emulators import ProviderEmulators
 from provider_stack import service_account
 from pydantic import SecretStr
 
@@ -28,7 +29,6 @@ from lightspeed_azure import (
 from lightspeed_azure.clients.inference_call import Calls
 from lightspeed_azure.clients.stack_catalog import Listing, Provider, StackCatalog
 from lightspeed_azure.emulators import Emulators
-from lightspeed_azure.emulators.provider_suite import ProviderEmulators
 from lightspeed_azure.fastapi import Runtime
 from lightspeed_azure.keys import (
     Answer,
@@ -47,7 +47,8 @@ VLLM = Provider("mine", "remote::vllm", "http://127.0.0.1:1/v1")
 class Steps:
     """A clock that moves when it is told to."""
 
-    now = 0.0
+    def __init__(self) -> None:
+        self.now = 0.0
 
     def __call__(self) -> float:
         """Return seconds."""

@@ -11,9 +11,8 @@ from watched import Credential, Source, watched
 from lightspeed_azure import AzureEntraIDManager
 from lightspeed_azure.config.dependents import dependents_problems
 from lightspeed_azure.errors import CredentialRejectedError
-from lightspeed_azure.proxy.conditions import timestamp
 from lightspeed_azure.proxy.inbound import InboundStatus
-from lightspeed_azure.proxy.status import StackState, Status
+from lightspeed_azure.proxy.status import StackState, Status, timestamp
 
 
 class House:

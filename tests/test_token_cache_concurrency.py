@@ -205,10 +205,11 @@ def test_fork_while_the_lock_is_held_elsewhere() -> None:
 
     stage = Stage(numbered())
     # `status` reads the clock under the lock.
-    stage.cache = TokenCache(stage, clock=SlowClock(stage, held, release), launch=stage.launch)
+    clock = SlowClock(stage, held, release)
+    stage.cache = TokenCache(stage, clock=clock, launch=stage.launch)
     stage.cache.get()
     thread = threading.Thread(target=stage.cache.status, daemon=True)
-    SlowClock.slow = thread
+    clock.slow = thread
     thread.start()
     held.wait(30)
     try:
@@ -216,18 +217,16 @@ def test_fork_while_the_lock_is_held_elsewhere() -> None:
     finally:
         release.set()
         thread.join(30)
-    SlowClock.slow = None
 
 
 class SlowClock:
     """A clock that one thread reads slowly."""
 
-    slow: threading.Thread | None = None
-
     def __init__(self, stage: Stage, held: threading.Event, release: threading.Event) -> None:
         self._stage = stage
         self._held = held
         self._release = release
+        self.slow: threading.Thread | None = None
 
     def wall(self) -> float:
         """Return the fake time, after a while to the slow one."""

@@ -3,12 +3,13 @@
 import time
 from collections.abc import Callable, Iterator
 from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
 
 from lightspeed_azure.check.configuration import name_of
 from lightspeed_azure.check.finding import Finding, ill, look, well
 from lightspeed_azure.config import AzureEntraIdConfiguration
 from lightspeed_azure.tokens.failures import unreachable
-from lightspeed_azure.tokens.network import get
 
 AUTHORITY, CLOCK = "authority", "clock"
 
@@ -30,20 +31,20 @@ def of_authority(
         clock: POSIX seconds.
     """
     question = name_of(block, AUTHORITY)
-    if block.credential_kind in ("managed_identity", "credential"):
+    if block.kind.endpoint or not block.kind.needs_azure:
         yield well(question, "not asked directly by this kind of credential")
         return
     tenant = block.tenant_id or "organizations"
     url = f"{block.authority_host}/{tenant}/v2.0/.well-known/openid-configuration"
     try:
         sent = clock()
-        answer = get(url, ca_bundle=block.ca_bundle, timeout=TIMEOUT)
+        answer = _get(url, block.ca_bundle)
         between = (sent + clock()) / 2
     except OSError as error:
-        service = f"Entra ID at {block.authority_host}"
-        failure = unreachable(error, service, block)
-        what = failure.message if failure else f"{service} cannot be asked ({type(error).__name__})"
-        yield ill(question, what, failure.cure if failure else "Check ca_bundle and authority_host")
+        failure = unreachable(error, block)
+        what = f"Entra ID at {block.authority_host} cannot be asked ({type(error).__name__})"
+        cure = "Check ca_bundle and authority_host"
+        yield ill(question, failure.message if failure else what, failure.cure if failure else cure)
         return
     if answer.status_code == 400:
         yield ill(
@@ -57,6 +58,21 @@ def of_authority(
     else:
         yield well(question, f"{block.authority_host} answers, its certificate is trusted")
     yield from _of_clock(answer.headers.get("date", ""), between)
+
+
+def _get(url: str, ca_bundle: Path | None) -> Any:
+    """Send one GET as azure-core sends it, without following redirects.
+
+    azure-core's transport is requests, which honours HTTPS_PROXY, HTTP_PROXY, NO_PROXY (networks
+    too), REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE, and trusts certifi's authorities otherwise.
+
+    Raises:
+        OSError: there is no answer; the errors of requests are OSErrors.
+    """
+    import requests  # noqa: PLC0415 - 0.1 s
+
+    verify = str(ca_bundle) if ca_bundle else True
+    return requests.get(url, verify=verify, timeout=TIMEOUT, allow_redirects=False)
 
 
 def _of_clock(date: str, now: float) -> Iterator[Finding]:

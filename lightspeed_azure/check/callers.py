@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from lightspeed_azure.check.finding import Finding, ill, look, well
 from lightspeed_azure.config import ProxyConfiguration
-from lightspeed_azure.config.inbound import InboundConfiguration
+from lightspeed_azure.config.inbound import InboundConfiguration, JwtInbound
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.proxy.inbound import InboundStatus, check_exposure, make_inbound
 
@@ -30,16 +30,18 @@ def of_callers(proxy: ProxyConfiguration) -> Iterator[Finding]:
             yield well(CALLERS, f"show nothing; everyone who reaches {proxy.host} may call")
     except InvalidConfigurationError as error:
         yield _ill(str(error))
-    except ImportError:
-        found = f"show a JWT; the keys of {', '.join(inbound.issuer)} were not asked for"
-        yield look(CALLERS, found, "pip install 'lightspeed-azure[proxy]'")
 
 
-def _of_issuers(inbound: InboundConfiguration) -> Iterator[Finding]:
+def _of_issuers(inbound: JwtInbound) -> Iterator[Finding]:
     """Yield whether each issuer's keys can be fetched; with jwks_uri all have the same."""
     together = [inbound.issuer] if inbound.jwks_uri else [(each,) for each in inbound.issuer]
     for issuers in together:
-        status = asyncio.run(_status(inbound.model_copy(update={"issuer": issuers})))
+        try:
+            status = asyncio.run(_status(inbound.model_copy(update={"issuer": issuers})))
+        except ImportError:
+            found = f"show a JWT; the keys of {', '.join(inbound.issuer)} were not asked for"
+            yield look(CALLERS, found, "pip install 'lightspeed-azure[proxy]'")
+            return
         if status.last_error:
             yield _ill(status.last_error)
         else:

@@ -7,12 +7,11 @@ from pathlib import Path
 from lightspeed_azure.check.claims import claims_of
 from lightspeed_azure.check.finding import Finding, State, ill, look, of_problem, well
 from lightspeed_azure.config import AzureEntraIdConfiguration, Configuration
-from lightspeed_azure.config.files_named import secret_file
 from lightspeed_azure.config.problems import meant
 from lightspeed_azure.enrichment import endpoints_in, enriched, identities_of, providers_in, read
 from lightspeed_azure.enrichment.synthesis import source_name, stack_configuration
 from lightspeed_azure.errors import InvalidConfigurationError
-from lightspeed_azure.secret_file import SecretFile, is_mounted_alone
+from lightspeed_azure.secrets import SecretFile, is_mounted_alone
 
 CONFIGURATION, CREDENTIAL, RUN_YAML = "configuration", "credential", "run.yaml"
 ASSERTION = "assertion"
@@ -45,10 +44,10 @@ def of_identities(config: Configuration) -> Iterator[Finding]:
             if value
         )
         found = f"{block.credential_kind}{f', {who}' if who else ''}"
-        file = secret_file(block)
+        file = block.secret_file()
         if file is None:
-            hint = block.credential_kind == "client_secret"
-            yield well(question, found + (", in the configuration or environment" if hint else ""))
+            hint = ", in the configuration or environment" if block.kind.variable else ""
+            yield well(question, found + hint)
         elif is_mounted_alone(file.path):
             yield look(
                 question,
@@ -57,7 +56,7 @@ def of_identities(config: Configuration) -> Iterator[Finding]:
             )
         else:
             yield well(question, f"{found}; {file.path} is read again for each renewal")
-        if file and block.credential_kind == "federated_token_file":
+        if file and block.kind.is_assertion:
             yield from _of_assertion(name_of(block, ASSERTION), file)
 
 

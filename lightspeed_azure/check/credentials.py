@@ -11,7 +11,7 @@ from lightspeed_azure.config.provider_fields import key_field
 from lightspeed_azure.errors import LightspeedAzureError, TokenError
 from lightspeed_azure.keys.provider_credentials import ProviderCredentials, ProviderKeys
 from lightspeed_azure.provider_data import encode
-from lightspeed_azure.secret_file import is_mounted_alone
+from lightspeed_azure.secrets import is_mounted_alone
 from lightspeed_azure.tokens.manager import AzureEntraIDManager
 
 KEY = "key"

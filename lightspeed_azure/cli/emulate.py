@@ -16,7 +16,7 @@ from lightspeed_azure.cli.options import examples, verbose_option
 )
 @click.option(
     "--token-lifetime",
-    type=click.FloatRange(min=1),
+    type=click.FloatRange(min=0, min_open=True),
     default=3600.0,
     show_default=True,
     help="Seconds that a token lives.",

@@ -37,8 +37,7 @@ def proxy(config: Path | None, **given: object) -> None:
     token; everything else is forwarded unchanged. Runs until SIGTERM or Ctrl-C; requests in flight
     may finish.
     """
-    run = import_extra("proxy", "lightspeed_azure.proxy.event_loop").run
-    serve = import_extra("proxy", "lightspeed_azure.proxy.proxy").serve
+    module = import_extra("proxy", "lightspeed_azure.proxy.proxy")
     from lightspeed_azure.config import (  # noqa: PLC0415 - slow
         ProxyConfiguration,
         load_configuration,
@@ -48,4 +47,5 @@ def proxy(config: Path | None, **given: object) -> None:
     before = configuration.proxy or ProxyConfiguration()
     options = {name: value for name, value in given.items() if value is not None}
     merged = ProxyConfiguration(**{**dict(before), **options})
-    run(serve(configuration, merged, lambda line: click.echo(line, err=True)))
+    serving = module.serve(configuration, merged, lambda line: click.echo(line, err=True))
+    module.run(serving)

@@ -60,7 +60,7 @@ def token(
     claims = claims_of(secret)
     known: dict[str, object] = {
         "credential": identity.config.credential_kind,
-        "scope": identity.config.scope,
+        "scope": identity.config.default_scope,
         "characters": len(secret.get_secret_value()),
     }
     if as_json:

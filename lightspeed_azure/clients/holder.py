@@ -13,10 +13,10 @@ from lightspeed_azure.clients.stack_catalog import Ask, StackCatalog
 from lightspeed_azure.clients.starting import START_LIMIT, start_enriched
 from lightspeed_azure.concurrency.fork import importing, reset_in_child
 from lightspeed_azure.config import LlamaStackConfiguration
-from lightspeed_azure.config.unshown import unshown
 from lightspeed_azure.errors import LightspeedAzureError, StackUnavailableError
 from lightspeed_azure.keys.provider_credentials import ProviderCredentials
 from lightspeed_azure.process_wide import ProcessWide
+from lightspeed_azure.secrets import redacted
 from lightspeed_azure.tokens.manager import AzureEntraIDManager
 
 _logger = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class AsyncLlamaStackClientHolder(metaclass=ProcessWide):
         Raises:
             InvalidConfigurationError: they cannot work; the ones before stay.
         """
-        config, before = unshown(config), getattr(self, "_credentials", None)
+        config, before = redacted(config), getattr(self, "_credentials", None)
         self._credentials = ProviderCredentials.of(config, lambda: self.manager)
         if before is not None:
             before.close()

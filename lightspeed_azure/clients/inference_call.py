@@ -7,7 +7,8 @@ from lightspeed_azure.clients.call import AzureCall, Call, KeyedCall
 from lightspeed_azure.clients.stack_catalog import Ask, Provider, StackCatalog
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.keys.provider_credentials import ProviderCredentials, ProviderKeys
-from lightspeed_azure.provider_data import HeaderValue, merge, parse, without
+from lightspeed_azure.provider_data import merge, parse, without
+from lightspeed_azure.secrets import RedactedStr
 from lightspeed_azure.tokens.identity import Identity
 from lightspeed_azure.tokens.manager import AzureEntraIDManager
 
@@ -155,7 +156,7 @@ class Calls:
 def tokens_at_hand(manager: AzureEntraIDManager, credentials: ProviderCredentials) -> list[str]:
     """Return the tokens and keys that requests may carry now."""
     latest = (identity.cache.latest() for identity in manager.identities)
-    tokens = [HeaderValue(token.secret.get_secret_value()) for token in latest if token]
+    tokens = [RedactedStr(token.secret.get_secret_value()) for token in latest if token]
     return tokens + credentials.secrets()
 
 

@@ -1,4 +1,4 @@
-"""Ask a stack what it serves; both families answer alike."""
+"""Ask a stack what it serves; both families give the same answer."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -7,20 +7,21 @@ from typing import Any
 from lightspeed_azure.clients.generations import check_family
 from lightspeed_azure.clients.stack_catalog import Listing, Provider
 from lightspeed_azure.errors import LightspeedAzureError, StackUnavailableError
+from lightspeed_azure.network_failure import network_failure
 
 type Get = Callable[[str], Awaitable[Any]]
-"""Asks the stack for a path, and returns the JSON that it answers."""
+"""Requests a path of the stack and returns the JSON of the response."""
 
 
 async def ask(get: Get, family: str | None = None) -> Listing:
-    """Ask without a token: with one the stack would ask Azure in turn.
+    """Ask without a token: with one the stack would ask Azure too.
 
     Args:
-        get: asks for a path, and raises where the answer is not 200.
-        family: that of the client, which the stack must be of; None: of any.
+        get: requests a path, and raises unless the status is 200.
+        family: the family of the client, which the stack must have too; None: any.
 
     Raises:
-        StackUnavailableError: it does not answer, or with an error.
+        StackUnavailableError: it gives no answer, or an error.
         InvalidConfigurationError: the stack is of the other family.
     """
     try:
@@ -45,11 +46,12 @@ async def ask(get: Get, family: str | None = None) -> Listing:
     except LightspeedAzureError:
         raise
     except Exception as error:  # noqa: BLE001 - each client's errors are its own
-        status = getattr(error, "status_code", None) or getattr(error, "status", None)
-        said = f"answered {status}" if status else f"gave no answer ({type(error).__name__})"
+        status, failure = _status(error), network_failure(error)
+        reason = type(error).__name__ if failure is None else failure.words
+        said = f"answered {status}" if status else f"gave no answer ({reason})"
         raise StackUnavailableError(
-            f"The stack {said} when asked for its models and providers, so nobody can tell "
-            "which models need a token; check llama_stack.url and api_key, and that it runs"
+            f"The stack {said} when asked for its models and providers, so it is unknown which "
+            "models need a token; check llama_stack.url and api_key, and that it runs"
         ) from None
 
 
@@ -58,13 +60,17 @@ async def _version(get: Get) -> Any:
     try:
         return await get("/v1/version")
     except Exception as error:  # noqa: BLE001 - each client's errors are its own
-        status = getattr(error, "status_code", None) or getattr(error, "status", None)
-        if status == 426:  # the one error that only an unfit client gets, on whichever path
+        if _status(error) == 426:  # only a client of another version gets it, on any path
             raise StackUnavailableError(
                 "The stack answered 426: its version and that of its client must agree in the first "
                 "two numbers; install the client of the stack's version"
             ) from None
         return None
+
+
+def _status(error: Exception) -> int | None:
+    """Return the HTTP status of a client's error, None without one."""
+    return getattr(error, "status_code", None) or getattr(error, "status", None)
 
 
 def _entries(answer: Any) -> Iterator[Mapping[str, Any]]:

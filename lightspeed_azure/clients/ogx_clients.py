@@ -32,7 +32,6 @@ from lightspeed_azure.concurrency.fork import importing
 from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.provider_data import (
     OGX_HEADER,
-    ProviderData,
     apart_from,
     defaults,
     encode,
@@ -40,6 +39,7 @@ from lightspeed_azure.provider_data import (
     parse_defaults,
     split,
 )
+from lightspeed_azure.secrets import RedactedDict
 
 _RESOURCES = "ogx_client.api."
 """Where the classes are whose methods send: `client.models`, `client.chat.completions` and so on."""
@@ -244,7 +244,7 @@ def _library_class() -> Any:
         def carrying(self, data: Mapping[str, Any], shown: Mapping[str, Any]) -> Self:
             """Return a new client whose `provider_data` shows this."""
             client = self.showing({})
-            client.provider_data = ProviderData(data)
+            client.provider_data = RedactedDict(data)
             client.shown = shown
             return client
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import httpx
 
 from lightspeed_azure.clients.environment_proxy import environment_proxy
-from lightspeed_azure.provider_data import HeaderValue, is_provider_data, strip
+from lightspeed_azure.provider_data import is_provider_data, strip
+from lightspeed_azure.secrets import RedactedStr
 
 CONNECTIONS = httpx.Limits(
     max_connections=1000, max_keepalive_connections=100, keepalive_expiry=4.0
@@ -63,7 +64,7 @@ class PinnedTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one hop of a request; a redirect takes its extensions to the next."""
         own = [
-            (name, HeaderValue(value))
+            (name, RedactedStr(value))
             for name, value in request.headers.multi_items()
             if is_provider_data(name)
         ]

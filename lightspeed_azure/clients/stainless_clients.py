@@ -27,7 +27,6 @@ from lightspeed_azure.clients.starting import create_tables, initialize
 from lightspeed_azure.concurrency.fork import importing
 from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.provider_data import (
-    ProviderData,
     apart_from,
     defaults,
     encode,
@@ -35,6 +34,7 @@ from lightspeed_azure.provider_data import (
     split,
     strip,
 )
+from lightspeed_azure.secrets import RedactedDict
 
 _sending: ContextVar[Call | None] = ContextVar("lightspeed_azure_sending", default=None)
 
@@ -209,7 +209,7 @@ class Library(Carrying):
 
     def carrying(self, data: Mapping[str, Any], shown: Mapping[str, Any]) -> Self:
         """Return a new client whose `provider_data` shows this."""
-        client = self.copy(provider_data=ProviderData(data))
+        client = self.copy(provider_data=RedactedDict(data))
         client.shown = shown
         return client
 

@@ -1,1 +1,1 @@
-"""Clock, timer, threads, event loops on threads and forks: shared by all rooms above."""
+"""Clock, timer, threads, event loops on threads, forks and refreshed values: used by all rooms."""

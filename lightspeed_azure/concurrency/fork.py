@@ -78,6 +78,11 @@ class Imports:
                 self._given_up.discard(key)
                 self._changed.notify_all()
 
+    def is_running(self, module: str) -> bool:
+        """Return whether a module is being imported."""
+        with self._changed:
+            return any(each == module for _, each in self._running.values())
+
     def before_fork(self) -> None:
         """Wait for the imports of other threads, and let none begin before the fork."""
         self._changed.acquire()
@@ -112,6 +117,11 @@ def importing(module: str) -> AbstractContextManager[None]:
         module: what is imported.
     """
     return _imports.running(module)
+
+
+def is_importing(module: str) -> bool:
+    """Return whether a thread of this process is importing a module in a context of `importing`."""
+    return _imports.is_running(module)
 
 
 def interrupted_imports() -> frozenset[str]:

@@ -17,9 +17,9 @@ from lightspeed_azure.config.provider_credentials import ProviderCredential
 from lightspeed_azure.config.proxy import ProxyConfiguration
 from lightspeed_azure.config.reader import Reader
 from lightspeed_azure.config.unified import CONFIG_VARIABLE
-from lightspeed_azure.config.unshown import unshown
 from lightspeed_azure.config.yaml_file import YamlFile, YamlFileError, plain
 from lightspeed_azure.errors import InvalidConfigurationError
+from lightspeed_azure.secrets import redacted
 
 __all__ = [
     "AzureEntraIdConfiguration",
@@ -112,7 +112,7 @@ def configuration_from_mapping(
     Raises:
         InvalidConfigurationError: with every problem, each as `where: key: what; cure`.
     """
-    data = unshown(data)
+    data = redacted(data)
     reader = Reader(os.environ if environ is None else environ, allow_insecure=allow_insecure)
     del environ
     try:

@@ -7,8 +7,8 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
 from lightspeed_azure.config.problems import LocatedConfigurationError, Problem, of_validation
-from lightspeed_azure.config.unshown import Unshown, unshown
 from lightspeed_azure.config.values import parts_of
+from lightspeed_azure.secrets import RedactedDict, redacted
 
 
 class Block(BaseModel):
@@ -27,8 +27,8 @@ class Block(BaseModel):
     )
 
     def __init__(self, /, **data: Any) -> None:
-        data = Unshown(data)
-        given = Unshown((name, value) for name, value in data.items() if value is not None)
+        data = RedactedDict(data)
+        given = RedactedDict((name, value) for name, value in data.items() if value is not None)
         problems = self.cross_check(given)
         try:
             super().__init__(**given)
@@ -59,10 +59,15 @@ class Block(BaseModel):
         if isinstance(obj, cls):
             return obj
         if isinstance(obj, Mapping):
-            given: dict[str, Any] = unshown(obj)
+            given: dict[str, Any] = redacted(obj)
             del obj
             return cls(**given)
-        return cls(**attributes(obj, cls.model_fields))
+        return cls(**cls.foreign_values(obj))
+
+    @classmethod
+    def foreign_values(cls, obj: object) -> dict[str, Any]:
+        """Return the attributes of a foreign object that are named like our keys and have a value."""
+        return attributes(obj, cls.model_fields)
 
 
 def attributes(obj: object, names: Mapping[str, object]) -> dict[str, Any]:

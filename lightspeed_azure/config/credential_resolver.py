@@ -19,9 +19,9 @@ from lightspeed_azure.config.problems import (
     closest,
     unknown_key,
 )
-from lightspeed_azure.config.unshown import Unshown, unshown
 from lightspeed_azure.config.values import SECONDS, boolean, plain_text
 from lightspeed_azure.config.vault import VaultConfiguration
+from lightspeed_azure.secrets import RedactedDict, redacted
 
 BUILT_IN: Mapping[str, type[Block]] = {
     "keyvault": KeyVaultConfiguration,
@@ -68,7 +68,7 @@ def _options(value: Any) -> Any:
         return value
     if not isinstance(value, Mapping):
         raise ValueError("must be a map of keys and values")  # noqa: TRY004 - pydantic collects it
-    return unshown(value)
+    return redacted(value)
 
 
 class ResolverSettings(Block):
@@ -114,16 +114,18 @@ class CredentialResolverConfiguration(ResolverSettings):
     name: Annotated[str, BeforeValidator(_name)]
     use: Annotated[str | None, BeforeValidator(_use)] = None
     enabled: Annotated[StrictBool, BeforeValidator(boolean)] = True
-    options: Annotated[Any, BeforeValidator(_options), Field(repr=False, exclude=True)] = Unshown()
+    options: Annotated[Any, BeforeValidator(_options), Field(repr=False, exclude=True)] = (
+        RedactedDict()
+    )
 
     def __init__(self, /, **data: Any) -> None:
-        data = Unshown(data)
+        data = RedactedDict(data)
         kind, options = _kind(data), data.get("options")
         # Another key's problem hides none of the options', and the other way round: see cross_check.
         if kind in BUILT_IN and isinstance(options, Mapping) and not _wrong(kind, options):
             data["options"] = BUILT_IN[kind](**{str(key): value for key, value in options.items()})
         elif kind in BUILT_IN and options is None:
-            data["options"] = Unshown()
+            data["options"] = RedactedDict()
         super().__init__(**data)
 
     @classmethod

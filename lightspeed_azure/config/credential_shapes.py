@@ -11,7 +11,7 @@ from typing import Any
 
 from lightspeed_azure.config.problems import Key, LocatedConfigurationError, Problem, unknown_key
 from lightspeed_azure.config.provider_credentials import KINDS, ProviderCredential
-from lightspeed_azure.config.unshown import Unshown, unshown
+from lightspeed_azure.secrets import RedactedDict, redacted
 
 OLS_TYPES: Mapping[str, str | None] = {
     "azure_openai": "remote::azure",
@@ -90,8 +90,8 @@ def flattened(item: Mapping[str, Any]) -> Iterator[Written]:
     if "fields" not in item:
         yield _with_source(item)
         return
-    rest = Unshown({name: value for name, value in item.items() if name != "fields"})
-    fields = Unshown(item["fields"]) if isinstance(item["fields"], Mapping) else None
+    rest = RedactedDict({name: value for name, value in item.items() if name != "fields"})
+    fields = RedactedDict(item["fields"]) if isinstance(item["fields"], Mapping) else None
     if not fields:
         text = "must be a map from a field to its source, such as vllm_api_token: {file: …}"
         raise LocatedConfigurationError([Problem(("fields",), text)])
@@ -100,16 +100,16 @@ def flattened(item: Mapping[str, Any]) -> Iterator[Written]:
         raise LocatedConfigurationError([Problem(("fields",), text)])
     for name, source in fields.items():
         place: Key = ("fields", name)
-        data = Unshown({**rest, "field": name, "source": source})
+        data = RedactedDict({**rest, "field": name, "source": source})
         yield Written(data, {"field": place, "source": place})
 
 
 def _with_source(item: Mapping[str, Any]) -> Written:
-    beside = Unshown({name: item[name] for name in KINDS if name in item})
+    beside = RedactedDict({name: item[name] for name in KINDS if name in item})
     if "source" in item or not beside:
-        return Written(Unshown(item), {})
-    rest = Unshown({name: value for name, value in item.items() if name not in beside})
-    return Written(Unshown({**rest, "source": beside}), {"source": (next(iter(beside)),)})
+        return Written(RedactedDict(item), {})
+    rest = RedactedDict({name: value for name, value in item.items() if name not in beside})
+    return Written(RedactedDict({**rest, "source": beside}), {"source": (next(iter(beside)),)})
 
 
 def _of_ols(item: Mapping[str, Any]) -> Iterator[Written]:
@@ -162,7 +162,7 @@ def credentials_from(block: Any) -> tuple[ProviderCredential, ...]:
     """
     found: list[ProviderCredential] = []
     problems: list[Problem] = []
-    for key, item in items_of(() if block is None else unshown(block)):
+    for key, item in items_of(() if block is None else redacted(block)):
         if isinstance(item, ProviderCredential):
             found.append(item)
             continue

@@ -1,18 +1,18 @@
 """The `azure_entra_id:` block: one identity, and how it signs in."""
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, SecretStr, StrictBool
+from pydantic import BaseModel, BeforeValidator, SecretStr, StrictBool
 
 from lightspeed_azure.config.block import Block
 from lightspeed_azure.config.cloud import CLOUDS, CloudName, cloud_of
+from lightspeed_azure.config.credential_kinds import KINDS, CredentialKind
+from lightspeed_azure.config.custom_credential import factory_name
 from lightspeed_azure.config.managed_identity import ManagedIdentity, which_identity
 from lightspeed_azure.config.problems import Problem, closest
-from lightspeed_azure.config.unshown import Unshown
 from lightspeed_azure.config.values import (
     Identifier,
     Seconds,
@@ -25,29 +25,7 @@ from lightspeed_azure.config.values import (
     scope_name,
     secret_text,
 )
-
-KINDS: Mapping[str, str] = {
-    "client_secret": "client_secret",
-    "client_secret_path": "client_secret",
-    "certificate_path": "certificate",
-    "federated_token_file": "federated_token_file",
-    "managed_identity": "managed_identity",
-    "azure_cli": "azure_cli",
-    "default": "default",
-    "credential": "credential",
-}
-"""Each key that chooses how to sign in, and the name of the kind it chooses."""
-
-_APPLICATION_KINDS = ("client_secret", "certificate", "federated_token_file")
-
-# In the order in which azure-identity's DefaultAzureCredential asks for them.
-_VARIABLES = {
-    "client_secret": "AZURE_CLIENT_SECRET",
-    "certificate_path": "AZURE_CLIENT_CERTIFICATE_PATH",
-    "federated_token_file": "AZURE_FEDERATED_TOKEN_FILE",
-}
-
-_FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+from lightspeed_azure.secrets import RedactedDict, SecretFile
 
 
 class AzureEntraIdConfiguration(Block):
@@ -75,8 +53,8 @@ class AzureEntraIdConfiguration(Block):
     managed_identity: Annotated[ManagedIdentity | None, BeforeValidator(which_identity)] = None
     azure_cli: Annotated[StrictBool, BeforeValidator(boolean)] = False
     default: Annotated[StrictBool, BeforeValidator(boolean)] = False
-    credential: Annotated[str | None, BeforeValidator(plain_text)] = None
-    scope: Annotated[str, BeforeValidator(scope_name)] = CLOUDS["public"].scope
+    credential: Annotated[str | None, BeforeValidator(factory_name)] = None
+    scope: Annotated[str | None, BeforeValidator(scope_name)] = None
     cloud: Annotated[CloudName, BeforeValidator(plain_text)] = "public"
     authority_host: Annotated[str, BeforeValidator(authority_url)] = CLOUDS["public"].authority
     ca_bundle: Annotated[Path | None, BeforeValidator(file_path)] = None
@@ -85,7 +63,7 @@ class AzureEntraIdConfiguration(Block):
     provider_id: Annotated[str | None, BeforeValidator(name)] = None
 
     def __init__(self, /, *, environ: Mapping[str, str] | None = None, **data: Any) -> None:
-        data = Unshown(filled(data, os.environ if environ is None else environ))
+        data = RedactedDict(filled(data, os.environ if environ is None else environ))
         del environ
         super().__init__(**data)
 
@@ -101,72 +79,72 @@ class AzureEntraIdConfiguration(Block):
         if cloud and named and cloud != named:
             text = f"is that of cloud {cloud.name}, not {named.name}; give only one of them"
             problems.append(Problem(("authority_host",), text))
-        factory = given.get("credential")
-        if isinstance(factory, str) and not _FACTORY.fullmatch(factory):
-            text = 'must name a function; write it as "package.module:factory"'
-            problems.append(Problem(("credential",), text))
         return problems
+
+    @classmethod
+    def foreign_values(cls, obj: object) -> dict[str, Any]:
+        """Return the keys that a foreign object sets; see `Block.foreign_values`.
+
+        The scope of a pydantic model only counts if it was set: lightspeed-stack's own model has a
+        default, which would win over the scope of the cloud.
+        """
+        found = super().foreign_values(obj)
+        if isinstance(obj, BaseModel) and "scope" not in obj.model_fields_set:
+            found.pop("scope", None)
+        return found
+
+    @property
+    def kind(self) -> CredentialKind:
+        """How this identity signs in."""
+        return _kinds(self.__dict__)[0]
 
     @property
     def credential_kind(self) -> str:
-        """How this identity signs in: one of the values of `KINDS`."""
-        return KINDS[_chosen(self.__dict__)[0]]
+        """The name of `kind`."""
+        return self.kind.name
+
+    @property
+    def default_scope(self) -> str:
+        """What a token is for while no endpoint is known: the configured scope, or the cloud's."""
+        return self.scope or CLOUDS[self.cloud].scope
 
     @property
     def is_private_authority(self) -> bool:
         """Whether the authority is none of Microsoft's, so that Microsoft cannot vouch for it."""
         return cloud_of(self.authority_host) is None
 
-    @property
-    def cache_key(self) -> tuple[str, ...]:
-        """What a token depends on, without secrets: the same key, the same token."""
-        kind = self.credential_kind
-        which = {
-            "managed_identity": str(self.managed_identity),
-            "credential": self.credential or "",
-        }.get(kind, "")
-        return (
-            kind,
-            self.tenant_id or "",
-            self.client_id or "",
-            self.authority_host,
-            self.scope,
-            which,
-        )
+    def secret_file(self) -> SecretFile | None:
+        """Return the file that this identity signs in with, or None if it needs none."""
+        return self.kind.secret_file(self)
 
 
 def filled(data: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return the block with what it leaves open taken from the environment and from its cloud."""
+    """Return the block with missing keys filled in from the environment and the cloud."""
     given = {name: value for name, value in data.items() if value is not None}
-    chosen = _chosen(given)
-    if not chosen:
-        for key, variable in _VARIABLES.items():
-            if environ.get(variable):
-                given[key] = environ[variable]
-                chosen = [key]
-                _fill_certificate(given, key, environ)
-                break
-    if {KINDS[key] for key in chosen} & {*_APPLICATION_KINDS}:
-        for key, variable in (("tenant_id", "AZURE_TENANT_ID"), ("client_id", "AZURE_CLIENT_ID")):
-            if environ.get(variable):
-                given.setdefault(key, environ[variable])
+    kinds = _kinds(given)
+    if not kinds:
+        kinds = [kind for kind in KINDS.values() if environ.get(kind.variable)][:1]
+        for kind in kinds:
+            given[kind.key] = environ[kind.variable]
+            _fill(given, kind.options, environ)
+    for kind in kinds:
+        _fill(given, kind.required, environ)
     _fill_cloud(given, environ)
     return given
 
 
-def _fill_certificate(given: dict[str, Any], key: str, environ: Mapping[str, str]) -> None:
-    """Take the password and the chain from the environment when the certificate came from there."""
-    if key != "certificate_path":
-        return
-    if environ.get("AZURE_CLIENT_CERTIFICATE_PASSWORD"):
-        given.setdefault("certificate_password", environ["AZURE_CLIENT_CERTIFICATE_PASSWORD"])
-    if environ.get("AZURE_CLIENT_SEND_CERTIFICATE_CHAIN"):
-        chain = environ["AZURE_CLIENT_SEND_CERTIFICATE_CHAIN"].lower() in ("1", "true")
-        given.setdefault("send_certificate_chain", chain)
+def _fill(given: dict[str, Any], variables: Mapping[str, str], environ: Mapping[str, str]) -> None:
+    """Fill in missing keys from their environment variables, which write true as `1` too."""
+    for key, variable in variables.items():
+        value = environ.get(variable)
+        if value:
+            field = AzureEntraIdConfiguration.model_fields.get(key)
+            is_boolean = field is not None and isinstance(field.default, bool)
+            given.setdefault(key, value.lower() in ("1", "true") if is_boolean else value)
 
 
 def _fill_cloud(given: dict[str, Any], environ: Mapping[str, str]) -> None:
-    """Settle authority, cloud and scope, each of which may follow from another."""
+    """Fill in the authority and the cloud; each may follow from the other."""
     host = environ.get("AZURE_AUTHORITY_HOST")
     if host and "authority_host" not in given and "cloud" not in given:
         given["authority_host"] = host if "://" in host else f"https://{host}"
@@ -180,12 +158,13 @@ def _fill_cloud(given: dict[str, Any], environ: Mapping[str, str]) -> None:
     cloud = CLOUDS.get(given["cloud"]) if _is_text(given, "cloud") else CLOUDS["public"]
     if cloud:
         given.setdefault("authority_host", cloud.authority)
-        given.setdefault("scope", cloud.scope)
 
 
-def _chosen(given: Mapping[str, Any]) -> list[str]:
-    """Return the keys that choose a kind; `false` and `'false'` choose nothing."""
-    return [key for key in KINDS if str(given.get(key)).lower() not in ("none", "false")]
+def _kinds(given: Mapping[str, Any]) -> list[CredentialKind]:
+    """Return the kinds that the keys choose; `false` and `'false'` choose nothing."""
+    return [
+        kind for key, kind in KINDS.items() if str(given.get(key)).lower() not in ("none", "false")
+    ]
 
 
 def _is_text(given: Mapping[str, Any], key: str) -> bool:
@@ -200,28 +179,27 @@ def _check_kinds(given: Mapping[str, Any], misspelt: set[str | None]) -> list[Pr
         misspelt: the keys that seem to be meant by unknown ones; they are not called missing.
     """
     problems: list[Problem] = []
-    chosen = _chosen(given)
-    if not chosen and not misspelt & {*KINDS}:
-        text = (
-            f"says no way to sign in; give one of {', '.join(KINDS)}, "
-            f"or set one of {', '.join(_VARIABLES.values())}"
-        )
+    kinds = _kinds(given)
+    if not kinds and not misspelt & {*KINDS}:
+        variables = ", ".join(kind.variable for kind in KINDS.values() if kind.variable)
+        text = f"says no way to sign in; give one of {', '.join(KINDS)}, or set one of {variables}"
         problems.append(Problem((), text))
-    elif len(chosen) > 1:
-        text = f"{' and '.join(chosen)} exclude each other; keep one of them"
-        problems.append(Problem((chosen[1],), text))
-    kinds = {KINDS[key] for key in chosen}
-    if chosen and "certificate_path" not in chosen:
+    elif len(kinds) > 1:
+        text = f"{' and '.join(kind.key for kind in kinds)} exclude each other; keep one of them"
+        problems.append(Problem((kinds[1].key,), text))
+    problems += [
+        Problem((key,), f"belongs to {kind.key}; add that, or remove this")
+        for kind in KINDS.values()
+        if kinds and kind not in kinds
+        for key in kind.options
+        if given.get(key)
+    ]
+    if len(kinds) == 1:
+        (kind,) = kinds
         problems += [
-            Problem((key,), "belongs to certificate_path; add that, or remove this")
-            for key in ("certificate_password", "send_certificate_chain")
-            if given.get(key)
+            Problem((key,), f"is missing; add it, or set {variable}")
+            for key, variable in kind.required.items()
+            if key not in given and key not in misspelt
         ]
-    if len(chosen) == 1 and kinds & {*_APPLICATION_KINDS}:
-        for key, variable in (("tenant_id", "AZURE_TENANT_ID"), ("client_id", "AZURE_CLIENT_ID")):
-            if key not in given and key not in misspelt:
-                problems.append(Problem((key,), f"is missing; add it, or set {variable}"))
-    if kinds == {"managed_identity"} and "client_id" in given:
-        text = "does not choose a managed identity; write managed_identity: {client_id: …}"
-        problems.append(Problem(("client_id",), text))
+        problems += [Problem((key,), text) for key, text in kind.excluded.items() if key in given]
     return problems

@@ -6,55 +6,21 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from lightspeed_azure.config.block import Block
-from lightspeed_azure.config.certificate import certificate_check
+from lightspeed_azure.config.credential_kinds import CLIENT_SECRET_NAME
 from lightspeed_azure.config.entra_id import AzureEntraIdConfiguration
 from lightspeed_azure.config.problems import Problem
 from lightspeed_azure.config.provider_credentials import ProviderCredential
 from lightspeed_azure.config.provider_fields import LONGEST_KEY
 from lightspeed_azure.errors import InvalidConfigurationError
-from lightspeed_azure.secret_file import SecretFile
-
-CLIENT_SECRET_NAME = "client_secret"  # noqa: S105 - the name of a file
-"""The file in a directory that `client_secret_path` names."""
-
-CERTIFICATE_NAME = "tls-combined.pem"
-"""The file in a directory that `certificate_path` names, as cert-manager calls it."""
-
-FEDERATED_TOKEN_NAME = "azure-identity-token"  # noqa: S105 - the name of a file
-"""The file in a directory that `federated_token_file` names, as AKS calls it."""
-
+from lightspeed_azure.secrets import SecretFile
 
 KEY_NAME = "apitoken"
 """The file in a directory with a provider's key, as OpenShift Lightspeed calls it."""
 
 
-def secret_file(config: AzureEntraIdConfiguration) -> SecretFile | None:
-    """Return the file that an identity signs in with, or None when it needs none."""
-    if config.client_secret_path:
-        return SecretFile(
-            config.client_secret_path, default_name=CLIENT_SECRET_NAME, key="client_secret_path"
-        )
-    if config.certificate_path:
-        return SecretFile(
-            config.certificate_path,
-            default_name=CERTIFICATE_NAME,
-            key="certificate_path",
-            check=certificate_check(config.certificate_password),
-            binary=True,
-        )
-    if config.federated_token_file:
-        return SecretFile(
-            config.federated_token_file,
-            default_name=FEDERATED_TOKEN_NAME,
-            key="federated_token_file",
-            check=_check_assertion,
-        )
-    return None
-
-
 def check_files(block: Block) -> Iterator[Problem]:
     """Yield what is wrong with the files that a block names; waits for the disk."""
-    secret = secret_file(block) if isinstance(block, AzureEntraIdConfiguration) else None
+    secret = block.secret_file() if isinstance(block, AzureEntraIdConfiguration) else None
     if secret:
         try:
             secret.read_bytes()
@@ -169,10 +135,3 @@ def _fault(path: Path, contained: bytes) -> str:
     if contained not in content:
         return "holds no certificate in PEM; give the certificates of the authority's issuer"
     return ""
-
-
-def _check_assertion(content: bytes) -> None:
-    """Refuse what cannot be a signed JWT: three parts, none empty (RFC 7515)."""
-    parts = content.split(b".")
-    if len(parts) != 3 or not all(parts) or len(content.split()) != 1:
-        raise ValueError("holds no signed JWT, or only part of one; write the assertion into it")

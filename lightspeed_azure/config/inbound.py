@@ -1,7 +1,7 @@
 """The `proxy.inbound:` block: who may call the proxy."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -10,7 +10,12 @@ from pydantic import BeforeValidator, Field, StrictBool
 
 from lightspeed_azure.config.block import Block
 from lightspeed_azure.config.llama_stack import is_loopback
-from lightspeed_azure.config.problems import Problem
+from lightspeed_azure.config.problems import (
+    LocatedConfigurationError,
+    Problem,
+    closest,
+    unknown_key,
+)
 from lightspeed_azure.config.values import (
     SECONDS,
     Seconds,
@@ -19,9 +24,7 @@ from lightspeed_azure.config.values import (
     http_url,
     plain_text,
 )
-
-type Kind = Literal["jwt", "api_keys", "none"]
-KINDS = ("jwt", "api_keys", "none")
+from lightspeed_azure.secrets import RedactedDict
 
 ALGORITHMS = (
     *("RS256", "RS384", "RS512"),
@@ -29,7 +32,7 @@ ALGORITHMS = (
     *("ES256", "ES384", "ES512"),
     *("EdDSA", "Ed25519", "Ed448"),
 )
-"""The asymmetric ones of RFC 7518, RFC 8037 and RFC 9864; whoever can verify with another could sign."""
+"""The asymmetric ones of RFC 7518, RFC 8037 and RFC 9864: with others, whoever verifies could sign."""
 
 
 def _texts(value: Any) -> tuple[str, ...]:
@@ -71,32 +74,43 @@ def _required_claims(value: Any) -> dict[str, tuple[str, ...]]:
     return claims
 
 
-class InboundConfiguration(Block):
-    """Who may call: holders of a JWT, holders of an API key, or everybody.
+class _Inbound(Block):
+    """What the kinds have in common: a key of another kind is told from one that no kind has."""
+
+    @classmethod
+    def cross_check(cls, given: Mapping[str, Any]) -> list[Problem]:
+        """Return the keys that this kind does not have: ignored, they would seem to protect."""
+        return [
+            Problem((name,), _foreign(name, cls.model_fields))
+            for name in given
+            if name not in cls.model_fields
+        ]
+
+
+class JwtInbound(_Inbound):
+    """`kind: jwt`: callers show a JWT that a trusted issuer has signed.
 
     Attributes:
-        kind: `jwt`, `api_keys` or `none`.
-        issuer: the texts that the claim `iss` may have, compared letter by letter.
-        jwks_uri: where the keys are, when not where OpenID Connect Discovery says; may be the
-            address inside the cluster of an issuer with a name outside.
+        kind: `jwt`.
+        issuer: the accepted values of the claim `iss`, compared character by character.
+        jwks_uri: the URL of the keys, if not the one that OpenID Connect Discovery names; may be the
+            address inside the cluster of an issuer with a public name.
         audience: the texts of which `aud` must hold one.
-        algorithms: what signatures may be made with.
+        algorithms: the accepted algorithms of signatures.
         leeway: seconds by which the clocks may differ.
         required_scopes: all of these must be in `scope` or `scp`.
         required_claims: each of these claims must be, or hold, one of the values; a dot leads into
             a claim, as in `realm_access.roles`.
-        ca_bundle: PEM file with the authorities that the issuer's certificate may come from.
-        key_refresh: seconds after which the keys are fetched again, behind.
+        ca_bundle: PEM file with the authorities that may have signed the issuer's certificate.
+        key_refresh: seconds after which the keys are fetched again in the background.
         key_cooldown: seconds between two fetches that an unknown key or a failure may cause.
         allow_insecure: whether keys may be fetched over plain HTTP from another machine.
-        api_keys_file: file, or mounted directory, with the keys; read again when it changes.
-        allow_unauthenticated: whether `none` may be used on more than loopback.
 
     Raises:
         InvalidConfigurationError: with every problem of the block.
     """
 
-    kind: Annotated[Kind, BeforeValidator(plain_text)] = "none"
+    kind: Literal["jwt"] = "jwt"
     issuer: Annotated[tuple[str, ...], BeforeValidator(_texts)] = ()
     jwks_uri: Annotated[str | None, BeforeValidator(http_url)] = None
     audience: Annotated[tuple[str, ...], BeforeValidator(_texts)] = ()
@@ -112,41 +126,93 @@ class InboundConfiguration(Block):
     ] = 300.0
     key_cooldown: Seconds = 10.0
     allow_insecure: Annotated[StrictBool, BeforeValidator(boolean)] = False
-    api_keys_file: Annotated[Path | None, BeforeValidator(file_path)] = None
-    allow_unauthenticated: Annotated[StrictBool, BeforeValidator(boolean)] = False
 
     @classmethod
     def cross_check(cls, given: Mapping[str, Any]) -> list[Problem]:
-        """Return what is wrong with the keys taken together."""
-        kind = given.get("kind", "none")
-        problems = [
-            Problem((name,), f"belongs to kind: {owner}; remove it, or change the kind")
-            for name, owner in _OWNERS.items()
-            if name in given and kind in KINDS and kind != owner
-        ]
-        if kind == "jwt":
-            problems += [
-                Problem((name,), text) for name, text in _NEEDED.items() if not given.get(name)
-            ]
-            problems += _transport(given)
-        if kind == "api_keys" and "api_keys_file" not in given:
+        """Return what is missing, and URLs that would fetch the keys without protection."""
+        needed = [Problem((name,), text) for name, text in _NEEDED.items() if not given.get(name)]
+        return super().cross_check(given) + needed + _transport(given)
+
+
+class ApiKeysInbound(_Inbound):
+    """`kind: api_keys`: callers show an API key.
+
+    Attributes:
+        kind: `api_keys`.
+        api_keys_file: file, or mounted directory, with the keys; read again when it changes.
+
+    Raises:
+        InvalidConfigurationError: with every problem of the block.
+    """
+
+    kind: Literal["api_keys"] = "api_keys"
+    api_keys_file: Annotated[Path, BeforeValidator(file_path)]
+
+    @classmethod
+    def cross_check(cls, given: Mapping[str, Any]) -> list[Problem]:
+        """Return that the file is missing."""
+        problems = super().cross_check(given)
+        if "api_keys_file" not in given:
             problems.append(Problem(("api_keys_file",), "is missing; name the file with the keys"))
         return problems
 
 
-_OWNERS = {
-    **dict.fromkeys(
-        [
-            *("issuer", "jwks_uri", "audience", "algorithms", "leeway"),
-            *("required_scopes", "required_claims", "ca_bundle"),
-            *("key_refresh", "key_cooldown", "allow_insecure"),
-        ],
-        "jwt",
-    ),
-    "api_keys_file": "api_keys",
-    "allow_unauthenticated": "none",
+class OpenInbound(_Inbound):
+    """`kind: none`: callers show nothing.
+
+    Attributes:
+        kind: `none`.
+        allow_unauthenticated: whether the proxy may listen on more than loopback.
+
+    Raises:
+        InvalidConfigurationError: with every problem of the block.
+    """
+
+    kind: Literal["none"] = "none"
+    allow_unauthenticated: Annotated[StrictBool, BeforeValidator(boolean)] = False
+
+
+InboundConfiguration = JwtInbound | ApiKeysInbound | OpenInbound
+"""Who may call: callers with a JWT, callers with an API key, or everyone."""
+
+KINDS: Mapping[str, type[JwtInbound | ApiKeysInbound | OpenInbound]] = {
+    "jwt": JwtInbound,
+    "api_keys": ApiKeysInbound,
+    "none": OpenInbound,
 }
-"""Which kind a key belongs to: one that is ignored would leave open what it seems to close."""
+
+
+def inbound(value: Any) -> InboundConfiguration:
+    """Return the block of the kind that `value` names; without a kind, `none`.
+
+    Args:
+        value: a block, or a map with its keys.
+
+    Raises:
+        InvalidConfigurationError: with every problem of the block.
+    """
+    if isinstance(value, InboundConfiguration):
+        return value
+    if not isinstance(value, Mapping):
+        raise LocatedConfigurationError([Problem((), "must be a map; write kind: jwt below it")])
+    given: dict[str, Any] = RedactedDict((str(name), value[name]) for name in value)
+    kind = given.get("kind")
+    kind = "none" if kind is None else kind.strip() if isinstance(kind, str) else kind
+    if isinstance(kind, str) and kind in KINDS:
+        return KINDS[kind](**RedactedDict({**given, "kind": kind}))
+    known = {name for block in KINDS.values() for name in block.model_fields}
+    problems = [Problem(("kind",), f"must be one of {', '.join(KINDS)}")]
+    problems += [Problem((name,), unknown_key(name, known)) for name in given if name not in known]
+    raise LocatedConfigurationError(problems)
+
+
+def _foreign(name: str, own: Collection[str]) -> str:
+    """Return the text for a key that a kind does not have."""
+    owners = {key: kind for kind, block in KINDS.items() for key in block.model_fields}
+    if name in owners:
+        return f"belongs to kind: {owners[name]}; remove it, or change the kind"
+    return unknown_key(name, own if closest(name, own) or not closest(name, owners) else owners)
+
 
 _NEEDED = {
     "issuer": "is missing; give the text of the claim iss in the callers' tokens",
@@ -155,7 +221,7 @@ _NEEDED = {
 
 
 def _transport(given: Mapping[str, Any]) -> list[Problem]:
-    """Refuse keys that anybody on the way could exchange, and issuers that lead to none."""
+    """Return URLs without TLS, and issuers that are not URLs and so do not lead to their keys."""
     strict = boolean(given.get("allow_insecure", False)) is not True
     uri = given.get("jwks_uri")
     if isinstance(uri, str):
@@ -176,8 +242,9 @@ def _transport(given: Mapping[str, Any]) -> list[Problem]:
 
 
 _PLAIN = (
-    "would fetch the keys over plain HTTP from another machine, and who exchanges them can make "
-    "tokens; use https, or set allow_insecure: true if something else protects that way"
+    "would fetch the keys over plain HTTP from another machine, and anyone who can tamper with them "
+    "could forge tokens; use https, or set allow_insecure: true if something else protects the "
+    "connection"
 )
 
 

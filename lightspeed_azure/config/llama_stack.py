@@ -12,7 +12,6 @@ from pydantic import BeforeValidator, SecretStr, StrictBool
 from lightspeed_azure.config.block import Block, attributes
 from lightspeed_azure.config.problems import LocatedConfigurationError, Problem, closest
 from lightspeed_azure.config.unified import UnifiedConfiguration, with_operators_file
-from lightspeed_azure.config.unshown import Unshown
 from lightspeed_azure.config.values import (
     Seconds,
     boolean,
@@ -21,6 +20,7 @@ from lightspeed_azure.config.values import (
     plain_text,
     secret_text,
 )
+from lightspeed_azure.secrets import RedactedDict
 
 ALLOW_INSECURE_VARIABLE = "LIGHTSPEED_AZURE_ALLOW_INSECURE"
 """`true` allows plain HTTP to a stack on another machine where the configuration does not say."""
@@ -53,7 +53,7 @@ class LlamaStackConfiguration(Block):
     family: Annotated[Literal["llama-stack", "ogx"] | None, BeforeValidator(_lower_case)] = None
 
     def __init__(self, /, *, environ: Mapping[str, str] | None = None, **data: Any) -> None:
-        data = Unshown(data)
+        data = RedactedDict(data)
         problems = _read_variable(data, os.environ if environ is None else environ)
         del environ  # a traceback with local variables would show all of it
         problems += _read_unified(data)
@@ -86,7 +86,7 @@ class LlamaStackConfiguration(Block):
             given = attributes(obj, cls.model_fields)
             if given.get("use_as_library_client") and not given.get("library_client_config_path"):
                 given = with_operators_file(given)
-        given = Unshown({str(name): value for name, value in given.items()})
+        given = RedactedDict({str(name): value for name, value in given.items()})
         del obj
         if allow_insecure is not None:
             given["allow_insecure"] = allow_insecure
@@ -142,7 +142,9 @@ def _read_unified(data: dict[str, Any]) -> list[Problem]:
         return []
     if isinstance(given, Mapping):  # it may have keys that only lightspeed-stack knows
         known = UnifiedConfiguration.model_fields
-        given = Unshown({name: given[name] for name in given if closest(name, known, cutoff=0.8)})
+        given = RedactedDict(
+            {name: given[name] for name in given if closest(name, known, cutoff=0.8)}
+        )
     elif isinstance(given, str | int | float | list):
         del data["config"]
         return [Problem(("config",), "must be a map of keys and values")]

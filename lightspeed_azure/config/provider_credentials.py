@@ -16,7 +16,6 @@ from lightspeed_azure.config.provider_fields import (
     fields_of,
     installed_fields,
 )
-from lightspeed_azure.config.unshown import Unshown, unshown
 from lightspeed_azure.config.values import (
     boolean,
     file_path,
@@ -25,6 +24,7 @@ from lightspeed_azure.config.values import (
     secret_text,
     variable_name,
 )
+from lightspeed_azure.secrets import RedactedDict, redacted
 
 type Kind = Literal["file", "env", "value", "entra", "google", "plugin"]
 
@@ -99,7 +99,7 @@ def _source(given: Any) -> Source:
     if isinstance(given, Source):
         return given
     if isinstance(given, Mapping):
-        return Source(**unshown(given))
+        return Source(**redacted(given))
     text = "is missing" if given is None else "must be a map"
     raise LocatedConfigurationError([Problem((), f"{text}; write source: {{file: …}}")])
 
@@ -128,7 +128,7 @@ class ProviderCredential(Block):
     optional: Annotated[StrictBool, BeforeValidator(boolean)] = False
 
     def __init__(self, /, **data: Any) -> None:
-        data = Unshown(data)
+        data = RedactedDict(data)
         problems: list[Problem] = []
         try:
             data["source"] = _source(data.get("source"))

@@ -10,7 +10,8 @@ from pydantic import BeforeValidator, Field, StrictBool
 from lightspeed_azure.config.block import Block
 from lightspeed_azure.config.dependents import dependents as service_names
 from lightspeed_azure.config.dependents import dependents_problems
-from lightspeed_azure.config.inbound import InboundConfiguration
+from lightspeed_azure.config.inbound import InboundConfiguration, OpenInbound
+from lightspeed_azure.config.inbound import inbound as inbound_block
 from lightspeed_azure.config.problems import Problem
 from lightspeed_azure.config.values import (
     SECONDS,
@@ -133,7 +134,7 @@ class ProxyConfiguration(Block):
     client_model: Annotated[str | None, BeforeValidator(plain_text)] = None
     tracing: Annotated[StrictBool, BeforeValidator(boolean)] = False
     dependents: Annotated[tuple[str, ...], BeforeValidator(service_names)] = ()
-    inbound: InboundConfiguration = InboundConfiguration()
+    inbound: Annotated[InboundConfiguration, BeforeValidator(inbound_block)] = OpenInbound()
 
     @classmethod
     def cross_check(cls, given: Mapping[str, Any]) -> list[Problem]:

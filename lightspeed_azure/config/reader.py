@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lightspeed_azure.config.block import Block, typed_keys
+from lightspeed_azure.config.credential_kinds import KINDS
 from lightspeed_azure.config.credential_resolver import (
     BUILT_IN,
     CredentialResolverConfiguration,
@@ -12,7 +13,7 @@ from lightspeed_azure.config.credential_resolver import (
     check_plugin,
 )
 from lightspeed_azure.config.credential_shapes import flattened, items_of
-from lightspeed_azure.config.entra_id import KINDS, AzureEntraIdConfiguration
+from lightspeed_azure.config.entra_id import AzureEntraIdConfiguration
 from lightspeed_azure.config.environment import UnsetVariableError, expand
 from lightspeed_azure.config.files_named import check_files, check_source
 from lightspeed_azure.config.llama_stack import LlamaStackConfiguration

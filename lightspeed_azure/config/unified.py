@@ -15,10 +15,10 @@ from pydantic import BeforeValidator, Field
 from lightspeed_azure.config.block import Block
 from lightspeed_azure.config.environment import UnsetVariableError, expand
 from lightspeed_azure.config.problems import Problem
-from lightspeed_azure.config.unshown import Unshown, unshown
 from lightspeed_azure.config.values import file_path, plain_text
 from lightspeed_azure.config.yaml_file import YamlFile, YamlFileError, plain
 from lightspeed_azure.errors import InvalidConfigurationError
+from lightspeed_azure.secrets import RedactedDict, redacted
 
 CONFIG_VARIABLE = "LIGHTSPEED_STACK_CONFIG_PATH"
 """Names lightspeed-stack.yaml; lightspeed-stack sets it for its workers."""
@@ -36,13 +36,13 @@ def _baseline(value: Any) -> str:
 def _override(value: Any) -> Any:
     if not isinstance(value, Mapping):
         raise ValueError("must be a map of keys and values")  # noqa: TRY004 - pydantic collects it
-    return unshown(value)
+    return redacted(value)
 
 
-def _providers(value: Any) -> tuple[Unshown, ...]:
+def _providers(value: Any) -> tuple[RedactedDict, ...]:
     if faults := list(provider_problems(value)):
         raise ValueError(f"item {faults[0].key[0]}: {faults[0].text}")
-    return tuple(unshown(each) for each in value)
+    return tuple(redacted(each) for each in value)
 
 
 def provider_problems(providers: Any) -> Iterator[Problem]:
@@ -90,7 +90,7 @@ class UnifiedConfiguration(Block):
     baseline: Annotated[str, BeforeValidator(_baseline)] = "default"
     profile: Annotated[Path | None, BeforeValidator(file_path)] = None
     native_override: Annotated[Any, BeforeValidator(_override), Field(repr=False, exclude=True)] = (
-        Unshown()
+        RedactedDict()
     )
     inference_providers: Annotated[
         Any, BeforeValidator(_providers), Field(repr=False, exclude=True)
@@ -120,13 +120,13 @@ def with_unified(
         return block
     if config is not None and not isinstance(config, Mapping):
         return block
-    config = Unshown(config or {})
+    config = RedactedDict(config or {})
     config["inference_providers"] = providers
     profile = config.get("profile")
     if isinstance(profile, str) and profile and folder is not None:
         with contextlib.suppress(UnsetVariableError):  # reported with the other problems
             config["profile"] = str(folder / Path(expand(profile, environ)).expanduser())
-    return Unshown({**block, "config": config})
+    return RedactedDict({**block, "config": config})
 
 
 def with_operators_file(block: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -168,7 +168,7 @@ def _root(path: Path) -> Mapping[str, Any]:
     except YamlFileError as error:
         where = f"{path}:{error.line}" if error.line else str(path)
         raise InvalidConfigurationError(error.problem.line(where)) from None
-    return Unshown(root) if isinstance(root, Mapping) else {}
+    return RedactedDict(root) if isinstance(root, Mapping) else {}
 
 
 def stack_block(root: Mapping[Any, Any]) -> tuple[str, Any]:

@@ -1,4 +1,4 @@
-"""Embedded stand-ins for Entra ID, managed identity, Azure OpenAI, Key Vault and Vault.
+"""Embedded stand-ins for Entra ID, managed identity and Azure OpenAI.
 
 They speak the real protocols over real sockets on the loopback interface, so that the real
 azure-identity, openai and llama-stack can be pointed at them::
@@ -16,22 +16,18 @@ The emulators need the extra ``demo`` (``pip install 'lightspeed-azure[demo]'``)
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lightspeed_azure.emulators.applications import (
+    from lightspeed_azure.emulators.azure_openai import AzureOpenAIEmulator, AzureRequests
+    from lightspeed_azure.emulators.directory import (
         Application,
         ClientSecret,
         FederatedCredential,
     )
-    from lightspeed_azure.emulators.azure_openai import AzureOpenAIEmulator
-    from lightspeed_azure.emulators.entra import EntraEmulator
+    from lightspeed_azure.emulators.entra import EntraEmulator, EntraRequests
     from lightspeed_azure.emulators.faults import Fault
-    from lightspeed_azure.emulators.imds import ImdsEmulator, ManagedIdentity
-    from lightspeed_azure.emulators.key_vault import KeyVaultEmulator
-    from lightspeed_azure.emulators.ledgers import AzureRequests, EntraRequests, ImdsRequests
-    from lightspeed_azure.emulators.provider_suite import ProviderEmulators
+    from lightspeed_azure.emulators.imds import ImdsEmulator, ImdsRequests, ManagedIdentity
     from lightspeed_azure.emulators.standalone import serve
     from lightspeed_azure.emulators.suite import Emulators
     from lightspeed_azure.emulators.tokens import fingerprint
-    from lightspeed_azure.emulators.vault import VaultEmulator
 
 __all__ = [
     "Application",
@@ -45,30 +41,24 @@ __all__ = [
     "FederatedCredential",
     "ImdsEmulator",
     "ImdsRequests",
-    "KeyVaultEmulator",
     "ManagedIdentity",
-    "ProviderEmulators",
-    "VaultEmulator",
     "fingerprint",
     "serve",
 ]
 
 _HOMES = {
-    "Application": "applications",
+    "Application": "directory",
     "AzureOpenAIEmulator": "azure_openai",
-    "AzureRequests": "ledgers",
-    "ClientSecret": "applications",
+    "AzureRequests": "azure_openai",
+    "ClientSecret": "directory",
     "Emulators": "suite",
     "EntraEmulator": "entra",
-    "EntraRequests": "ledgers",
+    "EntraRequests": "entra",
     "Fault": "faults",
-    "FederatedCredential": "applications",
+    "FederatedCredential": "directory",
     "ImdsEmulator": "imds",
-    "ImdsRequests": "ledgers",
-    "KeyVaultEmulator": "key_vault",
+    "ImdsRequests": "imds",
     "ManagedIdentity": "imds",
-    "ProviderEmulators": "provider_suite",
-    "VaultEmulator": "vault",
     "fingerprint": "tokens",
     "serve": "standalone",
 }
@@ -76,7 +66,7 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Import the module of a public name when it is first used."""
-    import importlib  # noqa: PLC0415 - only whoever uses an emulator pays for it
+    import importlib  # noqa: PLC0415 - costs time only where an emulator is used
 
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Azure OpenAI: answers whoever carries a good Entra ID token, as the v1 API does.
+"""Azure OpenAI: the v1 API, for requests with a good Entra ID token.
 
 https://learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle
 
@@ -6,17 +6,16 @@ The token is judged when the request arrives: one that expires during a stream d
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import SecretStr
 
-from lightspeed_azure.emulators import answers, responses
-from lightspeed_azure.emulators.emulated import Emulated
+from lightspeed_azure.emulators import answers
 from lightspeed_azure.emulators.entra import EntraEmulator
-from lightspeed_azure.emulators.exchange import Answer, Handling, Request
 from lightspeed_azure.emulators.faults import Fault
-from lightspeed_azure.emulators.ledgers import AzureRequests
-from lightspeed_azure.emulators.tokens import TokenIssuer, TokenRefusedError, fingerprint
+from lightspeed_azure.emulators.service import Emulator, Handling, Request, Response
+from lightspeed_azure.emulators.tokens import TokenRefusedError, fingerprint
 
 AUDIENCE = "https://cognitiveservices.azure.com"
 DEPLOYMENTS = frozenset({"gpt-4o-mini", "text-embedding-3-small"})
@@ -26,14 +25,41 @@ _CREATED = 1_721_172_717  # when gpt-4o-mini was made; any number will do
 _NOT_FOUND = {"error": {"code": "404", "message": "Resource not found"}}
 
 
-class AzureOpenAIEmulator(Emulated):
+@dataclass(frozen=True, slots=True)
+class AzureRequests:
+    """What Azure OpenAI was asked.
+
+    Args:
+        total: all requests; accepted + rejected.
+        accepted: requests whose credential was good, whatever became of them afterwards.
+        rejected: requests answered with 401.
+        faulted: accepted requests that a fault changed.
+        by_reason: rejected requests: missing, bad signature, wrong audience, wrong issuer,
+            expired, revoked.
+        by_token: requests by the fingerprint of their bearer token, good or not.
+        accepted_by_token: the same, accepted ones only.
+        by_path: requests by path below ``/openai/v1``, such as "/chat/completions".
+        by_model: accepted requests by the deployment they name.
+    """
+
+    total: int
+    accepted: int
+    rejected: int
+    faulted: int
+    by_reason: Mapping[str, int]
+    by_token: Mapping[str, int]
+    accepted_by_token: Mapping[str, int]
+    by_path: Mapping[str, int]
+    by_model: Mapping[str, int]
+
+
+class AzureOpenAIEmulator(Emulator):
     """Stands in for ``https://{resource}.openai.azure.com``.
 
     Safe for concurrent use; everything may be changed while it serves.
 
     Args:
-        tokens: judges bearer tokens.
-        entra: whose tenants count as issuers.
+        entra: issues and judges the tokens.
         clock: seconds since the epoch.
 
     Attributes:
@@ -42,18 +68,15 @@ class AzureOpenAIEmulator(Emulated):
         deployments: the names that exist; any other is DeploymentNotFound.
         has_role: whether the identities have a role on the resource. Without it a good token gets 401
             with the code PermissionDenied.
-        api_keys: keys accepted in the header ``api-key`` in a token's place; none at first.
+        api_keys: keys accepted in the header ``api-key`` instead of a token; none by default.
         chunks: into how many pieces a stream cuts an answer.
         chunk_interval: seconds between two events of a stream.
     """
 
     name = "Azure OpenAI"
 
-    def __init__(
-        self, *, tokens: TokenIssuer, entra: EntraEmulator, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, *, entra: EntraEmulator, clock: Callable[[], float]) -> None:
         super().__init__(clock)
-        self._tokens = tokens
         self._entra = entra
         self.endpoint = ""
         self.reset()
@@ -62,8 +85,8 @@ class AzureOpenAIEmulator(Emulated):
         return f"AzureOpenAIEmulator(endpoint={self.endpoint!r})"
 
     def reset(self) -> None:
-        """Start anew: no faults, counters at nought, everything set as at first."""
-        self._begin_anew()
+        """Reset: no faults, counters at 0, every attribute at its default."""
+        self._reset()
         self.audiences: Iterable[str] = (AUDIENCE, f"{AUDIENCE}/")
         self.deployments: Iterable[str] = DEPLOYMENTS
         self.has_role = True
@@ -78,7 +101,7 @@ class AzureOpenAIEmulator(Emulated):
 
     @property
     def requests(self) -> AzureRequests:
-        """What has been asked until now."""
+        """The counters as they stand."""
         tally = self._ledger.snapshot()
         return AzureRequests(
             total=tally.of("total"),
@@ -93,7 +116,7 @@ class AzureOpenAIEmulator(Emulated):
         )
 
     def fault(self, fault: Fault, *, times: int | None = None, on: str = "all") -> None:
-        """Let `fault` strike requests whose credential is good.
+        """Apply `fault` to requests whose credential is good.
 
         Args:
             fault: what happens.
@@ -107,14 +130,14 @@ class AzureOpenAIEmulator(Emulated):
 
     def revoke(self, token_or_fingerprint: str) -> None:
         """Answer 401 to this token from now on, though it has not expired."""
-        self._tokens.revoke(token_or_fingerprint)
+        self._entra.tokens.revoke(token_or_fingerprint)
 
     def revoke_all_issued_before_now(self) -> None:
         """Answer 401 to every token issued so far."""
-        self._tokens.revoke_all()
+        self._entra.tokens.revoke_all()
 
     def receive(self, request: Request) -> Handling:
-        """Judge the credential now, count the request, and say how to deal with it."""
+        """Judge the credential now, count the request, and return how to answer it."""
         path = request.path.removeprefix(_PREFIX) if request.path.startswith(_PREFIX) else ""
         endpoint = path.strip("/")
         endpoint = "models" if endpoint.startswith("models/") else endpoint
@@ -140,11 +163,11 @@ class AzureOpenAIEmulator(Emulated):
         self._ledger.count(*names, **labels)
         return Handling(fault, lambda: self._answer(request.method, path, endpoint, asked))
 
-    def refusal(self, fault: Fault) -> Answer:
+    def refusal(self, fault: Fault) -> Response:
         """Return what Azure says when it is overloaded or out of order."""
         messages = {429: "Rate limit is exceeded. Please retry later."}
         message = messages.get(fault.code, "The service is temporarily unable to process it.")
-        return Answer.of({"error": {"code": str(fault.code), "message": message}})
+        return Response.of({"error": {"code": str(fault.code), "message": message}})
 
     def _admit(self, request: Request, token: str) -> None:
         key = request.headers.get("api-key", "")
@@ -152,9 +175,9 @@ class AzureOpenAIEmulator(Emulated):
             return
         if not token:
             raise TokenRefusedError("missing")
-        self._tokens.judge(token, audiences=frozenset(self.audiences), issuers=self._entra.issuers)
+        self._entra.judge(token, audiences=frozenset(self.audiences))
 
-    def _unauthorized(self, token: str) -> Answer:
+    def _unauthorized(self, token: str) -> Response:
         """Return Azure's 401; its words do not tell one reason from another."""
         audience = next(iter(self.audiences), AUDIENCE)
         authority = f"{self._entra.authority}/{self._entra.tenant_id}"
@@ -166,25 +189,25 @@ class AzureOpenAIEmulator(Emulated):
             f" ({audience}), or have expired."
         )
         body = {"error": {"code": "Unauthorized", "message": message}}
-        return Answer.of(body, status=401, headers={"WWW-Authenticate": challenge})
+        return Response.of(body, status=401, headers={"WWW-Authenticate": challenge})
 
-    def _permission_denied(self, endpoint: str) -> Answer:
+    def _permission_denied(self, endpoint: str) -> Response:
         """Return the 401 for a good token of an identity without a role."""
         message = (
             f"The principal `{self._entra.application.object_id}` lacks the required data action"
             f" `Microsoft.CognitiveServices/accounts/OpenAI/deployments/{endpoint}/action` to"
             f" perform `POST /openai/deployments/{{deployment-id}}/{endpoint}` operation."
         )
-        return Answer.of({"error": {"code": "PermissionDenied", "message": message}}, status=401)
+        return Response.of({"error": {"code": "PermissionDenied", "message": message}}, status=401)
 
-    def _answer(self, method: str, path: str, endpoint: str, asked: Mapping[str, Any]) -> Answer:
+    def _answer(self, method: str, path: str, endpoint: str, asked: Mapping[str, Any]) -> Response:
         if endpoint == "models" and method == "GET":
             return self._models(path.removeprefix("/models").strip("/"))
         speak = _ENDPOINTS.get(endpoint)
         if speak is None or method != "POST":
-            return Answer.of(_NOT_FOUND, status=404)
+            return Response.of(_NOT_FOUND, status=404)
         if str(asked.get("model")) not in self.deployments:
-            return Answer.of(
+            return Response.of(
                 {
                     "error": {
                         "code": "DeploymentNotFound",
@@ -199,43 +222,45 @@ class AzureOpenAIEmulator(Emulated):
             )
         return speak(self, asked)
 
-    def _models(self, name: str) -> Answer:
+    def _models(self, name: str) -> Response:
         if not name:
             data = [answers.model(each, _CREATED) for each in sorted(self.deployments)]
-            return Answer.of({"object": "list", "data": data})
+            return Response.of({"object": "list", "data": data})
         if name not in self.deployments:
-            return Answer.of(_NOT_FOUND, status=404)
-        return Answer.of(answers.model(name, _CREATED))
+            return Response.of(_NOT_FOUND, status=404)
+        return Response.of(answers.model(name, _CREATED))
 
     def _talk(self, asked: Mapping[str, Any], messages: object) -> answers.Conversation:
         return answers.Conversation(
             answers.last_words(messages), str(asked["model"]), int(self._clock())
         )
 
-    def _chat(self, asked: Mapping[str, Any]) -> Answer:
+    def _chat(self, asked: Mapping[str, Any]) -> Response:
         talk = self._talk(asked, asked.get("messages"))
         if not asked.get("stream"):
-            return Answer.of(answers.chat(talk))
+            return Response.of(answers.chat(talk))
         usage = bool((asked.get("stream_options") or {}).get("include_usage"))
         return self._stream(answers.chat_stream(talk, pieces=self.chunks, usage=usage))
 
-    def _responses(self, asked: Mapping[str, Any]) -> Answer:
+    def _responses(self, asked: Mapping[str, Any]) -> Response:
         talk = self._talk(asked, asked.get("input"))
         if not asked.get("stream"):
-            return Answer.of(responses.response(talk, asked))
-        return self._stream(responses.response_stream(talk, asked, pieces=self.chunks))
+            return Response.of(answers.response(talk, asked))
+        return self._stream(answers.response_stream(talk, asked, pieces=self.chunks))
 
-    def _completions(self, asked: Mapping[str, Any]) -> Answer:
-        return Answer.of(answers.completion(self._talk(asked, asked.get("prompt"))))
+    def _completions(self, asked: Mapping[str, Any]) -> Response:
+        return Response.of(answers.completion(self._talk(asked, asked.get("prompt"))))
 
-    def _embeddings(self, asked: Mapping[str, Any]) -> Answer:
-        return Answer.of(answers.embeddings(asked, str(asked["model"])))
+    def _embeddings(self, asked: Mapping[str, Any]) -> Response:
+        return Response.of(answers.embeddings(asked, str(asked["model"])))
 
-    def _stream(self, events: Iterable[bytes]) -> Answer:
-        return Answer(200, content_type=_STREAM, chunks=tuple(events), interval=self.chunk_interval)
+    def _stream(self, events: Iterable[bytes]) -> Response:
+        return Response(
+            200, content_type=_STREAM, chunks=tuple(events), interval=self.chunk_interval
+        )
 
 
-_ENDPOINTS: Mapping[str, Callable[[AzureOpenAIEmulator, Mapping[str, Any]], Answer] | None] = {
+_ENDPOINTS: Mapping[str, Callable[[AzureOpenAIEmulator, Mapping[str, Any]], Response] | None] = {
     "chat/completions": AzureOpenAIEmulator._chat,  # noqa: SLF001 - its own methods
     "completions": AzureOpenAIEmulator._completions,  # noqa: SLF001
     "responses": AzureOpenAIEmulator._responses,  # noqa: SLF001

@@ -1,4 +1,4 @@
-"""Faults on demand: what an emulator does instead of, or with, its honest answer."""
+"""Faults on demand: what an emulator does instead of answering correctly."""
 
 import threading
 from collections import deque
@@ -10,10 +10,10 @@ Kind = Literal["status", "delay", "hang", "reset", "truncated", "not_json", "dri
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One way in which a service misbehaves; made by the class methods.
+    """One way in which a service fails; made by the class methods.
 
-    `status`, `hang`, `reset` and `not_json` take the place of the answer: no token is issued.
-    `delay` comes before it; `truncated` and `drip` spoil an answer that was honestly made.
+    `status`, `hang`, `reset` and `not_json` replace the answer: no token is issued.
+    `delay` comes before it; `truncated` and `drip` damage a correct answer.
     """
 
     kind: Kind
@@ -37,7 +37,7 @@ class Fault:
 
     @classmethod
     def delay(cls, seconds: float) -> "Fault":
-        """Wait so many seconds, then deal with the request honestly."""
+        """Wait this many seconds, then answer as usual."""
         return cls("delay", seconds=seconds)
 
     @classmethod
@@ -62,7 +62,7 @@ class Fault:
 
     @classmethod
     def drip(cls, seconds_between_bytes: float) -> "Fault":
-        """Send the honest answer's body a byte at a time, each in time for a socket time-out."""
+        """Send the body of the correct answer byte by byte, each before a socket times out."""
         return cls("drip", seconds=seconds_between_bytes)
 
     @property
@@ -82,14 +82,14 @@ class FaultQueue:
         self._pending: deque[tuple[Fault, frozenset[str], int | None]] = deque()  # guarded
 
     def add(self, fault: Fault, *, times: int | None, on: frozenset[str]) -> None:
-        """Let `fault` strike the next `times` requests to an endpoint in `on` (None: until cleared)."""
+        """Apply `fault` to the next `times` requests to an endpoint in `on` (None: until cleared)."""
         if times is not None and times < 1:
             raise ValueError(f"times must be 1 or more, or None; it is {times}")
         with self._lock:
             self._pending.append((fault, on, times))
 
     def take(self, endpoint: str) -> Fault | None:
-        """Return the fault that strikes a request to `endpoint` now, and use it up once."""
+        """Return the fault for this request to `endpoint`, and count it as used once."""
         with self._lock:
             for index, (fault, on, times) in enumerate(self._pending):
                 if endpoint not in on:
@@ -102,6 +102,6 @@ class FaultQueue:
             return None
 
     def clear(self) -> None:
-        """Drop every fault that has not struck yet."""
+        """Drop every pending fault."""
         with self._lock:
             self._pending.clear()

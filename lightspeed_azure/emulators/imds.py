@@ -7,15 +7,13 @@ the service's clock, and the same token comes back until it is nearly used up.
 """
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from lightspeed_azure.emulators.applications import Application
-from lightspeed_azure.emulators.emulated import Emulated
+from lightspeed_azure.emulators.directory import Application
 from lightspeed_azure.emulators.entra import EntraEmulator
-from lightspeed_azure.emulators.exchange import Answer, Handling, Request
 from lightspeed_azure.emulators.faults import Fault
-from lightspeed_azure.emulators.ledgers import ImdsRequests
+from lightspeed_azure.emulators.service import Emulator, Handling, Request, Response
 from lightspeed_azure.emulators.tokens import IssuedToken
 
 _PATH = "/metadata/identity/oauth2/token"
@@ -53,6 +51,23 @@ class ManagedIdentity:
     system: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class ImdsRequests:
+    """What the managed-identity endpoint was asked.
+
+    Args:
+        requested: token requests, faults included.
+        issued: *different* tokens: the endpoint repeats one until it is nearly used up.
+        by_identity: token requests by the client id of the identity that answered.
+        by_outcome: token requests by outcome: "200", an error code, a fault's status or kind.
+    """
+
+    requested: int
+    issued: int
+    by_identity: Mapping[str, int]
+    by_outcome: Mapping[str, int]
+
+
 class _ImdsError(Exception):
     def __init__(self, error: str, text: str) -> None:
         super().__init__(error)
@@ -60,7 +75,7 @@ class _ImdsError(Exception):
         self.text = text
 
 
-class ImdsEmulator(Emulated):
+class ImdsEmulator(Emulator):
     """Stands in for ``http://169.254.169.254``.
 
     Safe for concurrent use; everything may be changed while it serves.
@@ -71,7 +86,7 @@ class ImdsEmulator(Emulated):
 
     Attributes:
         endpoint: "http://127.0.0.1:PORT".
-        identities: the identities of the machine; one of its own and one user-assigned at first.
+        identities: the identities of the machine; by default one system-assigned and one user-assigned.
         renewal_margin: seconds before its end when a token stops being repeated; never more
             than a tenth of its lifetime, so that tokens of a few seconds work too.
     """
@@ -88,7 +103,7 @@ class ImdsEmulator(Emulated):
         return f"ImdsEmulator(endpoint={self.endpoint!r}, identities={len(self.identities)})"
 
     def reset(self) -> None:
-        """Start anew: other identities, no tokens kept, no faults, counters at nought."""
+        """Reset: other identities, no tokens kept, no faults, counters at 0."""
         with self._lock:
             self.identities: tuple[ManagedIdentity, ...] = (
                 ManagedIdentity(system=True),
@@ -96,11 +111,11 @@ class ImdsEmulator(Emulated):
             )
             self.renewal_margin = 300.0
             self._kept: dict[tuple[str, str], IssuedToken] = {}
-            self._begin_anew()
+            self._reset()
 
     @property
     def requests(self) -> ImdsRequests:
-        """What has been asked until now."""
+        """The counters as they stand."""
         tally = self._ledger.snapshot()
         return ImdsRequests(
             requested=tally.of("requested"),
@@ -110,20 +125,20 @@ class ImdsEmulator(Emulated):
         )
 
     def fault(self, fault: Fault, *, times: int | None = None) -> None:
-        """Let `fault` strike the next `times` requests (None: all, until `clear_faults`)."""
+        """Apply `fault` to the next `times` requests (None: all, until `clear_faults`)."""
         self._faults.add(fault, times=times, on=frozenset({"token"}))
 
     def receive(self, request: Request) -> Handling:
-        """Count the request, and say how to deal with it."""
+        """Count the request, and return how to answer it."""
         if request.path.rstrip("/") != _PATH:
-            return Handling(None, lambda: Answer.of({"error": "Not found"}, status=404))
+            return Handling(None, lambda: Response.of({"error": "Not found"}, status=404))
         self._ledger.count("requested")
         fault = self._faults.take("token")
         if fault is not None and fault.kind in {"status", "hang", "reset", "not_json"}:
             self._ledger.count(by_outcome=fault.outcome)
         return Handling(fault, lambda: self._token(request))
 
-    def refusal(self, fault: Fault) -> Answer:
+    def refusal(self, fault: Fault) -> Response:
         """Return what IMDS says when it is overloaded, restarting or out of order."""
         errors = {
             404: ("not_found", "IMDS endpoint is updating"),
@@ -133,18 +148,18 @@ class ImdsEmulator(Emulated):
         error, text = errors.get(
             fault.code, ("unknown", "Failed to retrieve token from the Active directory")
         )
-        return Answer.of({"error": error, "error_description": text})
+        return Response.of({"error": error, "error_description": text})
 
-    def _token(self, request: Request) -> Answer:
+    def _token(self, request: Request) -> Response:
         try:
             identity, resource = self._read(request)
         except _ImdsError as error:
             self._ledger.count(by_outcome=error.error)
-            return Answer.of({"error": error.error, "error_description": error.text}, status=400)
+            return Response.of({"error": error.error, "error_description": error.text}, status=400)
         self._ledger.count(by_outcome="200", by_identity=identity.client_id)
         token = self._current(identity, resource)
         left = max(0, int(token.expires_at) - int(self._clock()))
-        return Answer.of(
+        return Response.of(
             {
                 "access_token": token.value,
                 "client_id": identity.client_id,

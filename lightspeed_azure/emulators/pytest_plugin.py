@@ -1,7 +1,7 @@
-"""Fixtures for the tests of whoever uses this package; pytest loads them by itself.
+"""Fixtures for the tests of this package's users; pytest loads them by itself.
 
 ``azure_emulators``
-    all three services, as if newly started for this test
+    all three services, reset for this test
 ``entra_emulator``, ``imds_emulator``, ``azure_openai_emulator``
     `azure_emulators.entra`, `.imds`, `.azure`
 ``azure_environment``
@@ -63,7 +63,7 @@ def _azure_emulator_servers() -> "Iterator[Emulators]":
 def azure_emulators(
     _azure_emulator_servers: "Emulators", pytestconfig: pytest.Config
 ) -> "Iterator[Emulators]":
-    """Entra ID, IMDS and Azure OpenAI on the loopback interface, as if newly started."""
+    """Entra ID, IMDS and Azure OpenAI on the loopback interface, reset for this test."""
     _azure_emulator_servers.reset(token_lifetime=_lifetime(pytestconfig))
     yield _azure_emulator_servers
     _azure_emulator_servers.reset()

@@ -5,6 +5,7 @@ aiohttp's low-level server lets a handler abort, truncate and drip, which ASGI s
 
 import asyncio
 import contextlib
+import errno
 import logging
 import math
 import socket
@@ -16,9 +17,8 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from lightspeed_azure.concurrency.loop_thread import LoopThread
-from lightspeed_azure.emulators.exchange import Answer, Request, Service
 from lightspeed_azure.emulators.faults import Fault
-from lightspeed_azure.emulators.loopback import listen
+from lightspeed_azure.emulators.service import EmulatedService, Request, Response
 
 _log = logging.getLogger(__name__)
 _RST = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds: closing sends a reset
@@ -30,7 +30,7 @@ _BODY_LIMIT = 64 * 1024 * 1024
 class Site:
     """One service, where it listens: `port` 0 takes a free one; `tls` None is plain HTTP."""
 
-    service: Service
+    service: EmulatedService
     port: int = 0
     tls: ssl.SSLContext | None = None
 
@@ -83,7 +83,7 @@ class ServerThread:
             runner = web.ServerRunner(server, shutdown_timeout=0.0)
             self._runners.append(runner)
             await runner.setup()
-            sockets = listen(site.port)
+            sockets = _listen(site.port)
             for each in sockets:
                 await web.SockSite(runner, each, ssl_context=site.tls).start()
             ports.append(int(sockets[0].getsockname()[1]))
@@ -109,7 +109,7 @@ class ServerThread:
 class _Handler:
     """Turns aiohttp's request into ours, and our answer or fault into what goes over the wire."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: EmulatedService) -> None:
         self._service = service
 
     async def __call__(self, incoming: web.BaseRequest) -> web.StreamResponse:
@@ -123,7 +123,7 @@ class _Handler:
         handling = self._service.receive(request)
         fault = handling.fault
         if fault is not None:
-            _log.debug("%s: fault %s strikes %s", self._service.name, fault.kind, request.path)
+            _log.debug("%s: fault %s on %s", self._service.name, fault.kind, request.path)
             replaced = await self._instead(incoming, fault)
             if replaced is not None:
                 return replaced
@@ -132,7 +132,7 @@ class _Handler:
         return await _send(incoming, answer, spoil)
 
     async def _instead(self, incoming: web.BaseRequest, fault: Fault) -> web.StreamResponse | None:
-        """Return what `fault` puts in the place of the answer, or None when it does not."""
+        """Return the answer that `fault` gives instead, or None when it replaces nothing."""
         match fault.kind:
             case "status":
                 answer = self._service.refusal(fault)
@@ -141,10 +141,10 @@ class _Handler:
                     headers["Retry-After"] = _seconds(fault.retry_after)
                 body = answer.body if fault.body is None else fault.body.encode()
                 return await _send(
-                    incoming, Answer(fault.code, body, answer.content_type, headers), None
+                    incoming, Response(fault.code, body, answer.content_type, headers), None
                 )
             case "not_json":
-                return await _send(incoming, Answer(200, _HTML, "text/html"), None)
+                return await _send(incoming, Response(200, _HTML, "text/html"), None)
             case "hang":
                 await asyncio.get_running_loop().create_future()
             case "reset":
@@ -156,7 +156,7 @@ class _Handler:
 
 
 async def _send(
-    incoming: web.BaseRequest, answer: Answer, spoil: Fault | None
+    incoming: web.BaseRequest, answer: Response, spoil: Fault | None
 ) -> web.StreamResponse:
     whole = b"".join(answer.chunks) or answer.body
     response = web.StreamResponse(status=answer.status, headers=dict(answer.headers))
@@ -210,3 +210,28 @@ def _reset(incoming: web.BaseRequest) -> None:
         raw = incoming.transport.get_extra_info("socket")
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST)
         incoming.transport.abort()
+
+
+def _listen(port: int) -> list[socket.socket]:
+    """Return listening sockets on one port: 127.0.0.1, and ::1 where the machine has it.
+
+    `localhost` may mean either: another process on ::1 with our port would get our requests.
+    """
+    for _ in range(20):
+        first = socket.create_server(("127.0.0.1", port), backlog=512)
+        taken = int(first.getsockname()[1])
+        try:
+            second = socket.create_server(("::1", taken), family=socket.AF_INET6, backlog=512)
+        except OSError as error:
+            if _is_absent(error):
+                return [first]
+            first.close()
+            if port:
+                raise
+        else:
+            return [first, second]
+    raise OSError("no port is free on both 127.0.0.1 and ::1")
+
+
+def _is_absent(error: OSError) -> bool:
+    return error.errno in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT}

@@ -1,17 +1,19 @@
-"""The emulators on their own, for whoever wants to point another process at them."""
+"""The emulators on their own, for other processes: `lightspeed-azure emulate`."""
 
 import json
 import os
 import shlex
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import TextIO
 
 from lightspeed_azure.emulators.suite import Emulators
 from lightspeed_azure.errors import InvalidConfigurationError
+
+_OPTIONS = ("--entra-port", "--azure-port", "--imds-port")
 
 
 def serve(
@@ -22,21 +24,19 @@ def serve(
     imds_port: int,
     as_json: bool,
     out: TextIO,
-    options: Sequence[str] = ("--entra-port", "--azure-port", "--imds-port"),
 ) -> None:
-    """Serve until SIGINT or SIGTERM, and tell `out` at the start what to set in the environment.
+    """Serve until SIGINT or SIGTERM; write to `out` first what to set in the environment.
 
-    `out` gets the throw-away client secret: showing it is the purpose. Nothing else does. Call it
-    on the main thread, which alone may handle signals.
+    `out` gets the throw-away client secret, which is its purpose; nothing else does. Call it on the
+    main thread: only that one may handle signals.
 
     Args:
         token_lifetime: seconds.
         entra_port: 0 takes a free port.
         azure_port: the same.
         imds_port: the same.
-        as_json: one JSON object on one line, in the place of ``export`` lines for a shell.
+        as_json: one JSON object on one line instead of ``export`` lines for a shell.
         out: where to write.
-        options: what the three ports are called in messages.
 
     Raises:
         InvalidConfigurationError: a port is taken.
@@ -51,8 +51,8 @@ def serve(
         try:
             emulators.start()
         except OSError as error:
-            asked = dict(zip(options, (entra_port, azure_port, imds_port), strict=True))
-            raise _taken(error, asked) from None
+            ports = (entra_port, azure_port, imds_port)
+            raise _taken(error, dict(zip(_OPTIONS, ports, strict=True))) from None
         with emulators:
             environment = emulators.environment()
             if as_json:

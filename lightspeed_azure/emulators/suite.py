@@ -12,14 +12,11 @@ from lightspeed_azure.emulators.azure_openai import AzureOpenAIEmulator
 from lightspeed_azure.emulators.certificates import CertificateAuthority
 from lightspeed_azure.emulators.entra import EntraEmulator
 from lightspeed_azure.emulators.imds import ImdsEmulator
-from lightspeed_azure.emulators.key_vault import KeyVaultEmulator
 from lightspeed_azure.emulators.server import ServerThread, Site
-from lightspeed_azure.emulators.tokens import TokenIssuer
-from lightspeed_azure.emulators.vault import VaultEmulator
 
 
 class Emulators:
-    """Entra ID, IMDS, Azure OpenAI, Key Vault and Vault on loopback, on one thread of their own.
+    """Entra ID, IMDS and Azure OpenAI on loopback, on one thread of their own.
 
     Use it as a context manager, sync or async, or call `start` and `stop`; it can be started
     again after it was stopped. The emulators may be used from any thread.
@@ -42,18 +39,14 @@ class Emulators:
     ) -> None:
         self.clock = clock
         self._ports = (entra_port, imds_port, azure_port)
-        self._tokens = TokenIssuer(self._now)
-        self.entra = EntraEmulator(
-            tokens=self._tokens, clock=self._now, token_lifetime=token_lifetime
-        )
-        self.imds = ImdsEmulator(entra=self.entra, clock=self._now)
-        self.azure = AzureOpenAIEmulator(tokens=self._tokens, entra=self.entra, clock=self._now)
-        self.key_vault = KeyVaultEmulator(tokens=self._tokens, entra=self.entra, clock=self._now)
-        self.vault = VaultEmulator(clock=self._now)
+        self.entra = EntraEmulator(clock=self.now, token_lifetime=token_lifetime)
+        self.imds = ImdsEmulator(entra=self.entra, clock=self.now)
+        self.azure = AzureOpenAIEmulator(entra=self.entra, clock=self.now)
         self._servers: ServerThread | None = None
         self._directory: TemporaryDirectory[str] | None = None
 
-    def _now(self) -> float:
+    def now(self) -> float:
+        """Return seconds since the epoch, as the services see them."""
         return self.clock()
 
     def __repr__(self) -> str:
@@ -77,8 +70,6 @@ class Emulators:
                 Site(self.entra, entra, authority.server_context()),
                 Site(self.imds, imds),
                 Site(self.azure, azure),
-                Site(self.key_vault, 0, authority.server_context()),
-                Site(self.vault, 0, authority.server_context()),
             ]
         )
         self._directory = TemporaryDirectory(prefix="lightspeed-azure-")  # mode 0700
@@ -86,8 +77,6 @@ class Emulators:
         self.entra.authority = f"https://localhost:{ports[0]}"
         self.imds.endpoint = f"http://127.0.0.1:{ports[1]}"
         self.azure.endpoint = f"http://127.0.0.1:{ports[2]}"
-        self.key_vault.endpoint = f"https://localhost:{ports[3]}"
-        self.vault.endpoint = f"https://localhost:{ports[4]}"
         self._servers = servers
         return self
 
@@ -101,21 +90,18 @@ class Emulators:
             directory.cleanup()
 
     def reset(self, *, token_lifetime: float = 3600.0) -> None:
-        """Be as if newly started, on the same ports: tests share the servers this way.
+        """Reset everything but the ports, so that tests can share the servers.
 
         Tenant, application, secret and signing key are new, so what one test got does not serve
-        another; counters are at nought, faults gone, connections dropped, and the clock is the
+        another; counters are at 0, faults gone, connections dropped, and the clock is the
         machine's.
         """
         if self._servers is not None:
             self._servers.drop_connections()
         self.clock = time.time
-        self._tokens.reset()
         self.entra.reset(token_lifetime=token_lifetime)
         self.imds.reset()
         self.azure.reset()
-        self.key_vault.reset()
-        self.vault.reset()
 
     @property
     def ca_bundle(self) -> Path:

@@ -24,7 +24,7 @@ from jwt.types import Options
 
 Reason = Literal["missing", "bad signature", "wrong audience", "wrong issuer", "expired", "revoked"]
 
-_BY_OUR_CLOCK: Options = {  # PyJWT knows the machine's clock only
+BY_ISSUER_CLOCK: Options = {  # PyJWT checks by the machine's clock only
     "verify_exp": False,
     "verify_nbf": False,
     "verify_iat": False,
@@ -119,7 +119,7 @@ class TokenIssuer:
             self._key_id = key_id
 
     def reset(self) -> None:
-        """Start anew: tokens issued before are signed by a key that is no longer known."""
+        """Reset: tokens issued before are signed by a key that is no longer known."""
         with self._lock:
             self._forget()
 
@@ -175,7 +175,7 @@ class TokenIssuer:
                 token,
                 key.public_key(),
                 algorithms=["RS256"],
-                options=_BY_OUR_CLOCK,
+                options=BY_ISSUER_CLOCK,
             )
         except jwt.InvalidTokenError as error:
             raise TokenRefusedError("bad signature") from error

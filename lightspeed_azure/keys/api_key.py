@@ -13,7 +13,7 @@ from lightspeed_azure.keys.dotenv_file import DotenvFile
 from lightspeed_azure.keys.hook import Hook, extensible
 from lightspeed_azure.keys.hook_call import ResolverError, key_check
 from lightspeed_azure.keys.registry import registries
-from lightspeed_azure.secret_file import SecretFile
+from lightspeed_azure.secrets import SecretFile
 
 _MOST = 1024
 """Services whose names are remembered, so that two with the same variable are detected."""

@@ -18,7 +18,7 @@ from lightspeed_azure.errors import (
 )
 from lightspeed_azure.keys.api_key import aresolve_credential
 from lightspeed_azure.keys.registry import registry
-from lightspeed_azure.secret_file import SecretFile
+from lightspeed_azure.secrets import SecretFile
 
 _logger = logging.getLogger("lightspeed_azure.keys")
 

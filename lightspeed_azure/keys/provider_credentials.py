@@ -13,7 +13,6 @@ from lightspeed_azure.config.credential_shapes import credentials_from
 from lightspeed_azure.config.problems import meant
 from lightspeed_azure.config.provider_credentials import wrong_field
 from lightspeed_azure.config.provider_fields import TAKES_ANY, fields_of, is_key_field, key_field
-from lightspeed_azure.config.unshown import unshown
 from lightspeed_azure.errors import (
     InvalidConfigurationError,
     KeyUnavailableError,
@@ -27,7 +26,7 @@ from lightspeed_azure.keys.key_source import (
     PluginKey,
 )
 from lightspeed_azure.keys.token_key import EntraKey, GoogleKey
-from lightspeed_azure.provider_data import HeaderValue, ProviderData
+from lightspeed_azure.secrets import RedactedDict, RedactedStr, redacted
 from lightspeed_azure.tokens.identity import Identity
 from lightspeed_azure.tokens.manager import AzureEntraIDManager
 
@@ -79,7 +78,7 @@ class ProviderKeys:
         Raises:
             TokenError: one that is not optional has no value; the request must not be sent.
         """
-        found = ProviderData()
+        found = RedactedDict()
         theirs = {name.lower() for name in given}
         for field, source in self._fields.items():
             if field.lower() in theirs or (self._alias in theirs and _is_key(field)):
@@ -175,7 +174,7 @@ class ProviderCredentials:
         manager: Callable[[], AzureEntraIDManager] = AzureEntraIDManager,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        config = unshown(config)
+        config = redacted(config)
         failure: InvalidConfigurationError | None = None
         entries: tuple[ProviderCredential, ...] = ()
         try:
@@ -240,7 +239,7 @@ class ProviderCredentials:
         """Return the latest keys, to search for them in texts that must contain none."""
         found = (source.latest() for source in self.sources if _is_key(source.credential.field))
         values = (key.get_secret_value() for key in found if key is not None)
-        return [HeaderValue(value) for value in values if len(value) >= _SHORTEST_SECRET]
+        return [RedactedStr(value) for value in values if len(value) >= _SHORTEST_SECRET]
 
     def status(self) -> tuple[CredentialStatus, ...]:
         """Return an immutable snapshot of every source, without secrets."""

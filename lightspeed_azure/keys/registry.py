@@ -31,6 +31,7 @@ from lightspeed_azure.keys.vault import VaultResolver
 
 _logger = logging.getLogger("lightspeed_azure.keys")
 
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Layer:
     """The arguments of one call of `configured`."""

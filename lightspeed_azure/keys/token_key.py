@@ -85,7 +85,7 @@ class EntraKey(KeySource):
             return None
         cache = identity.cache
         with self._lock:
-            if wanted.scope not in (None, identity.config.scope):
+            if wanted.scope not in (None, identity.config.default_scope):
                 cache = self._own_of(identity, wanted.scope)
             self._gave[provider_id] = cache
         return cache

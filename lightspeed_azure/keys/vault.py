@@ -23,7 +23,7 @@ from lightspeed_azure.errors import InvalidConfigurationError, ResolverUnavailab
 from lightspeed_azure.keys.hook_call import Answer, HookCall, Pass
 from lightspeed_azure.keys.location import Places, names_in
 from lightspeed_azure.network_failure import network_failure, shown
-from lightspeed_azure.secret_file import SecretFile
+from lightspeed_azure.secrets import SecretFile
 
 _logger = logging.getLogger("lightspeed_azure.keys.vault")
 

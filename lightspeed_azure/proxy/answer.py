@@ -1,31 +1,42 @@
-"""An answer of the stack, and what it says before it is passed on."""
+"""A response of the stack: read where it must be checked, and forwarded to the caller."""
 
+import asyncio
+import contextlib
+import logging
 import re
+import socket
+import struct
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Protocol
 
+from aiohttp import web
+
+from lightspeed_azure.metrics import Tracked
+from lightspeed_azure.proxy.errors import Failure
+from lightspeed_azure.proxy.headers import clean_answer
+
 ERROR_LIMIT = 256 * 1024
-"""Bytes of an error, decompressed, that are read to find out what it says."""
+"""Bytes of a decompressed error that are read."""
 
 _CHARSET = re.compile(r";\s*charset\s*=\s*\"?([^\s\";]+)", re.IGNORECASE)
 
 
 class Stream(Protocol):
-    """A body as it comes, as aiohttp's `StreamReader` gives it."""
+    """What is used of aiohttp's `StreamReader`."""
 
     def is_eof(self) -> bool:
-        """Return whether all of it has come."""
+        """Return whether the whole body has arrived."""
 
     def exception(self) -> BaseException | type[BaseException] | None:
-        """Return why no more of it comes."""
+        """Return the error that ended the body, if any."""
 
     def read_nowait(self, n: int = -1) -> bytes:
-        """Return what has come."""
+        """Return what has arrived."""
 
 
 class StackAnswerError(Exception):
-    """The stack answered a question of the proxy's own with an error.
+    """The stack answered a request of the proxy itself with an error.
 
     Attributes:
         status: the HTTP status.
@@ -37,14 +48,14 @@ class StackAnswerError(Exception):
 
 
 class Answer:
-    """An answer of the stack, whose body comes as it comes.
+    """A response of the stack; its body is a stream.
 
     Attributes:
         status: the HTTP status.
         headers: as the stack sent them.
         parts: the pieces of the body.
         close: ends the connection, unless the body was read to its end.
-        length: bytes of the body, where it says so.
+        length: bytes of the body, None if unknown.
     """
 
     __slots__ = ("_stream", "close", "headers", "length", "parts", "status")
@@ -77,7 +88,7 @@ class Answer:
         return self.headers.get("Content-Encoding", "").strip().lower() or "identity"
 
     def at_once(self) -> bytes | None:
-        """Return the body where all of it has come with the headers; None otherwise."""
+        """Return the body if it has arrived completely; None otherwise."""
         stream = self._stream
         if stream is None or not stream.is_eof() or stream.exception() is not None:
             return None
@@ -85,7 +96,7 @@ class Answer:
         return stream.read_nowait() if self.length else b""
 
     async def text(self) -> str | None:
-        """Return the body as text, and keep the body to be passed on.
+        """Return the body as text; it can still be forwarded afterwards.
 
         Returns:
             The text; None if it is too long, or not encoded in a way that can be read.
@@ -134,3 +145,131 @@ async def _chained(
     if rest is not None:
         async for part in rest:
             yield part
+
+
+_logger = logging.getLogger(__name__)
+
+SERVER = "lightspeed-azure"
+
+AT_ONCE = 64 * 1024
+"""A response of known length up to this many bytes is sent in one piece."""
+
+CLOSE_LIMIT = 5.0
+"""Seconds that a caller has to read the rest of a response that broke off."""
+
+
+class Answering:
+    """Forwards responses of the stack to callers.
+
+    Args:
+        origin: the stack's own URL, which callers must not see.
+        idle: seconds without progress after which a response is given up, on either side.
+    """
+
+    def __init__(self, origin: str, idle: float) -> None:
+        self._origin = origin
+        self._idle = idle
+
+    async def __call__(
+        self, request: web.BaseRequest, answer: Answer, request_id: str, tracked: Tracked
+    ) -> web.StreamResponse:
+        """Forward a response piece by piece as it arrives; a slow reader slows the stack down.
+
+        Raises:
+            Failure: it broke off before anything of it was sent.
+            ConnectionResetError: it broke off later, or the caller has left.
+        """
+        headers = clean_answer(answer.headers, self._origin)
+        headers["X-Request-ID"] = request_id
+        headers["Server"] = SERVER
+        if answer.length is not None and answer.length <= AT_ONCE and request.method != "HEAD":
+            body = answer.at_once()  # usually it is complete
+            if body is None:
+                with tracked.elsewhere():
+                    body = await read_whole(_joined(answer.parts), self._idle, request_id)
+            headers.popall("Content-Length", None)
+            tracked.first_byte()
+            return web.Response(status=answer.status, body=body, headers=headers)
+        response = web.StreamResponse(status=answer.status, headers=headers)
+        tracked.first_byte()
+        await response.prepare(request)
+        last = b"\n\n"
+        idle = self._idle
+        try:
+            async with asyncio.timeout(idle) as timer:
+                time = asyncio.get_running_loop().time
+                async for part in answer.parts:
+                    await response.write(part)
+                    last = part or last
+                    timer.reschedule(time() + idle)
+        except ConnectionResetError:
+            raise  # the caller has left
+        except Exception as error:  # noqa: BLE001 - the caller must see that the response is incomplete
+            if isinstance(error, Failure):
+                failure = error
+            else:
+                name = type(error).__name__
+                _logger.warning("An answer broke off: %s, request %s", name, request_id)
+                failure = Failure(502, "stream_interrupted", "The stack's answer broke off")
+            await _break_off(request, response, answer, last, failure)
+            raise ConnectionResetError(failure.message) from None
+        return response
+
+
+async def read_whole[T](reading: Awaitable[T], idle: float, request_id: str) -> T:
+    """Return what `reading` returns, for a response of which nothing was sent yet.
+
+    Args:
+        reading: reads the response.
+        idle: seconds that it may take.
+        request_id: for the log.
+
+    Raises:
+        Failure: the response broke off (502), or made no progress (504).
+    """
+    failure = Failure(502, "answer_interrupted", "The stack's answer broke off")
+    try:
+        async with asyncio.timeout(idle):
+            return await reading
+    except Exception as error:  # noqa: BLE001 - whatever the cause, there is no complete response
+        _logger.warning("An answer broke off: %s, request %s", type(error).__name__, request_id)
+        if isinstance(error, TimeoutError):
+            text = "The stack's answer stood still; proxy.idle_timeout is the limit"
+            failure = Failure(504, "idle_timeout", text)
+    raise failure  # without the error that it follows from, which may hold a part of the answer
+
+
+async def _joined(parts: AsyncIterator[bytes]) -> bytes:
+    return b"".join([part async for part in parts])
+
+
+async def _break_off(
+    request: web.BaseRequest,
+    response: web.StreamResponse,
+    answer: Answer,
+    last: bytes,
+    failure: Failure,
+) -> None:
+    """End a response so that the caller sees that it is incomplete."""
+    if answer.is_event_stream and last.endswith((b"\n\n", b"\r\n\r\n")):
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            async with asyncio.timeout(1):
+                await response.write(b"data: " + failure.body() + b"\n\n")
+    transport = request.transport
+    if transport is not None and request.version < (1, 1):
+        cut_off(transport)
+    elif transport is not None:  # one that does not read would keep it open
+        asyncio.get_running_loop().call_later(CLOSE_LIMIT, transport.abort)
+    request.protocol.force_close()
+
+
+def cut_off(transport: asyncio.Transport) -> None:
+    """Reset a connection, so that the peer sees an error.
+
+    With HTTP/1.0 an orderly end of the connection would mean that the body is complete (RFC 1945, 7.2.2).
+    """
+    connection = transport.get_extra_info("socket")
+    if connection is not None:
+        with contextlib.suppress(OSError):  # it is closed already
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()

@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from lightspeed_azure.proxy.failures import Failure
+from lightspeed_azure.proxy.errors import Failure
 
 LONGEST_MODEL = 1024
 """Bytes of JSON up to which `model` is read; a longer one is no model that a stack lists."""

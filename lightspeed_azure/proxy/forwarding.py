@@ -14,10 +14,9 @@ from lightspeed_azure.config.proxy import OURS, ProxyConfiguration
 from lightspeed_azure.keys.provider_credentials import ProviderCredentials
 from lightspeed_azure.metrics import Tracked
 from lightspeed_azure.provider_data import encode, merge, parse
-from lightspeed_azure.proxy.answer import Answer
-from lightspeed_azure.proxy.answering import SERVER, Answering
+from lightspeed_azure.proxy.answer import SERVER, Answer, Answering
 from lightspeed_azure.proxy.bodies import parsed, too_large, upload, whole
-from lightspeed_azure.proxy.failures import Failure
+from lightspeed_azure.proxy.errors import Failure
 from lightspeed_azure.proxy.headers import (
     Headers,
     RequestCleaner,
@@ -25,9 +24,9 @@ from lightspeed_azure.proxy.headers import (
 )
 from lightspeed_azure.proxy.refused import Refused, held_answer, unless_refused
 from lightspeed_azure.proxy.routes import Route
+from lightspeed_azure.proxy.timing import Timed
 from lightspeed_azure.proxy.tracing import Tracing
 from lightspeed_azure.proxy.upstream import Upstream
-from lightspeed_azure.proxy.waiting import Timed
 from lightspeed_azure.proxy.withholding import Attached, without_credentials
 from lightspeed_azure.tokens.manager import AzureEntraIDManager
 

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping
 from multidict import CIMultiDict
 
 from lightspeed_azure.config.proxy import IDENTITY_HEADERS
-from lightspeed_azure.provider_data import PROVIDER_DATA_HEADERS, HeaderValue
+from lightspeed_azure.provider_data import PROVIDER_DATA_HEADERS
+from lightspeed_azure.secrets import RedactedStr
 
 type Headers = CIMultiDict[str]
 
@@ -82,7 +83,7 @@ class RequestCleaner:
             # Some servers take an underscore for a hyphen.
             lower = name.lower().replace("_", "-")
             if lower in _PROVIDER_DATA:
-                provider_data.append(HeaderValue(value))
+                provider_data.append(RedactedStr(value))
             elif lower in names or lower in named or lower.startswith(beginnings):
                 continue
             else:

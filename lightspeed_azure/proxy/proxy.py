@@ -1,13 +1,13 @@
-"""The proxy as a whole: what it is made of, how it starts, and how it ends."""
+"""The proxy as a whole: its parts, its start and its end."""
 
 import asyncio
 import contextlib
 import gc
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Self
+from typing import Any, Self
 
 from lightspeed_azure import keys as keys_room
 from lightspeed_azure.config import Configuration, LlamaStackConfiguration, ProxyConfiguration
@@ -17,11 +17,10 @@ from lightspeed_azure.metrics import Metrics
 from lightspeed_azure.proxy.certificate import ServerCertificate
 from lightspeed_azure.proxy.forwarding import Forwarding
 from lightspeed_azure.proxy.inbound import check_exposure, make_inbound
-from lightspeed_azure.proxy.probes import Probes
 from lightspeed_azure.proxy.routes import Routes
 from lightspeed_azure.proxy.server import Listener
 from lightspeed_azure.proxy.service import Service
-from lightspeed_azure.proxy.status import Status
+from lightspeed_azure.proxy.status import Probes, Status
 from lightspeed_azure.proxy.tracing import make_tracing
 from lightspeed_azure.proxy.upstream import Upstream
 from lightspeed_azure.tokens.manager import AzureEntraIDManager
@@ -89,6 +88,7 @@ class Proxy:
             manager,
             inbound=self._inbound.status,
             stack=self._upstream.state,
+            stack_url=self._upstream.url,
             draining=lambda: self.probes.draining,
             credentials=self._credentials.status,
             dependents=config.dependents,
@@ -192,7 +192,7 @@ async def serve(
     Args:
         configuration: the identities, and where the stack is.
         config: how to serve.
-        told: is told where it listens.
+        told: called with each line for the operator.
 
     Raises:
         InvalidConfigurationError: the configuration cannot work.
@@ -229,9 +229,9 @@ async def serve(
 
 
 def _quieten_collector() -> None:
-    """Let the garbage collector leave alone what was imported, and come less often.
+    """Exclude imported objects from garbage collection, and collect less often.
 
-    Requests leave next to no cycles behind; looking for them takes time from each request.
+    Requests leave almost no reference cycles; looking for them slows each request down.
     """
     gc.collect()
     gc.freeze()
@@ -248,3 +248,21 @@ class _Signals:
 
     def _came(self) -> None:
         (self.second if self.first.is_set() else self.first).set()
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine on a new event loop: uvloop's if it is installed.
+
+    Raises:
+        Exception: what the coroutine raises.
+    """
+    with asyncio.Runner(loop_factory=_factory()) as runner:
+        runner.run(work)
+
+
+def _factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        from uvloop import new_event_loop  # noqa: PLC0415 - not available on Windows and PyPy
+    except ImportError:
+        return asyncio.new_event_loop
+    return new_event_loop

@@ -7,9 +7,8 @@ from multidict import CIMultiDict
 from lightspeed_azure.clients.answer import Refused, raise_if_refused
 from lightspeed_azure.clients.event_stream import Events
 from lightspeed_azure.clients.held_stream import HeldStream, RepetitionFailedError, Send, Sent
-from lightspeed_azure.proxy.answer import Answer
-from lightspeed_azure.proxy.answering import read_whole
-from lightspeed_azure.proxy.failures import Failure
+from lightspeed_azure.proxy.answer import Answer, read_whole
+from lightspeed_azure.proxy.errors import Failure
 from lightspeed_azure.proxy.headers import Headers
 
 __all__ = ["Refused", "held_answer", "unless_refused"]

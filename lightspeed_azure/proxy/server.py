@@ -14,8 +14,8 @@ from aiohttp import hdrs, web
 from aiohttp.http_exceptions import LineTooLong
 
 from lightspeed_azure.errors import InvalidConfigurationError
-from lightspeed_azure.proxy.answering import SERVER, cut_off
-from lightspeed_azure.proxy.failures import Failure
+from lightspeed_azure.proxy.answer import SERVER, cut_off
+from lightspeed_azure.proxy.errors import Failure
 
 _logger = logging.getLogger(__name__)
 

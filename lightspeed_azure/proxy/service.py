@@ -13,16 +13,13 @@ from aiohttp import web
 
 from lightspeed_azure.config.proxy import ProxyConfiguration
 from lightspeed_azure.metrics import Metrics, Tracked
-from lightspeed_azure.proxy.answer import StackAnswerError
-from lightspeed_azure.proxy.answering import SERVER
-from lightspeed_azure.proxy.client_config import client_config
-from lightspeed_azure.proxy.failures import Failure, failure_of
+from lightspeed_azure.proxy.answer import SERVER, StackAnswerError
+from lightspeed_azure.proxy.endpoints import OPENAPI, client_config
+from lightspeed_azure.proxy.errors import Failure, failure_of
 from lightspeed_azure.proxy.forwarding import Forwarding
-from lightspeed_azure.proxy.inbound import Inbound, Rejected, check_operator
-from lightspeed_azure.proxy.openapi import OPENAPI
-from lightspeed_azure.proxy.probes import Probes, Told
+from lightspeed_azure.proxy.inbound import Inbound, InboundRejected, check_operator
 from lightspeed_azure.proxy.routes import OTHER, Route, Routes
-from lightspeed_azure.proxy.status import Status
+from lightspeed_azure.proxy.status import Probes, Status, Told
 from lightspeed_azure.proxy.tracing import Tracing
 from lightspeed_azure.proxy.upstream import Upstream
 
@@ -69,6 +66,7 @@ class Service:
         self._upstream = upstream
         self._inbound = inbound
         self._probes = probes
+        self._status = status
         self._metrics = metrics
         self._config = config
         self._routes = routes
@@ -77,7 +75,6 @@ class Service:
             "/livez": probes.live,
             "/readyz": self._probes.ready,
             "/startupz": probes.started,
-            "/status": lambda: (200, status.as_json()),
             "/openapi.json": lambda: (200, OPENAPI),
         }
 
@@ -127,7 +124,7 @@ class Service:
                 check_operator(request.headers, self._config.admin_names)
             if route is None or route.name not in _OPEN_TO_ADMINS:
                 raise Failure(404, "not_found", f"Here are only {', '.join(_OPEN_TO_ADMINS)}")
-            return await self._own(request, route, request_id)
+            return await self._own(request, route, request_id, for_operators=True)
         except Exception as error:  # noqa: BLE001 - each becomes an answer
             return self._failed(error, request_id)
 
@@ -138,7 +135,7 @@ class Service:
             return await self._own(request, route, request_id)
         try:
             await self._inbound.admit(request.headers)
-        except Rejected as rejected:
+        except InboundRejected as rejected:
             self._metrics.rejected(rejected.reason)
             raise
         if route is None:
@@ -150,10 +147,17 @@ class Service:
         return await self._forwarding(request, route, request_id, tracked)
 
     async def _own(
-        self, request: web.BaseRequest, route: Route, request_id: str
+        self,
+        request: web.BaseRequest,
+        route: Route,
+        request_id: str,
+        *,
+        for_operators: bool = False,
     ) -> web.StreamResponse:
         """Answer one of the proxy's own paths."""
         _check_method(request, route)
+        if route.name == "/status":
+            return _json(200, self._status.as_json(for_operators=for_operators), request_id)
         if route.name == "/metrics":
             accept = request.headers.get("Accept", "")
             return _response(200, *self._metrics.exposition(accept), request_id)

@@ -1,18 +1,130 @@
-"""What `/status` tells operators and operators' programs; it holds no secret."""
+"""What the proxy says of itself, from memory alone: probes, conditions and `/status`; no secret."""
 
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
 
 from lightspeed_azure.config.dependents import condition_types
 from lightspeed_azure.errors import CredentialRejectedError
 from lightspeed_azure.metrics.states import Credential
-from lightspeed_azure.proxy.conditions import Condition, Conditions, Truth, timestamp
 from lightspeed_azure.proxy.inbound import InboundStatus
 from lightspeed_azure.tokens.cache import CacheStatus
 from lightspeed_azure.tokens.manager import AzureEntraIDManager
+
+type Truth = Literal["True", "False", "Unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A condition, as Kubernetes writes them.
+
+    https://github.com/kubernetes/community/blob/master/contributors/devel/sig-architecture/api-conventions.md#typical-status-properties
+
+    Attributes:
+        type: its name; CamelCase, such as `LLMProxyReady`.
+        status: whether it is true.
+        reason: why, for programs; CamelCase.
+        message: why, and what to do, for people; never a secret.
+    """
+
+    type: str
+    status: Truth
+    reason: str
+    message: str
+
+
+class Conditions:
+    """Remembers when the status of each condition last changed. Use it from one thread.
+
+    Args:
+        clock: POSIX seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._since: dict[str, tuple[Truth, str]] = {}
+
+    def observe(self, conditions: Iterable[Condition]) -> list[dict[str, str]]:
+        """Return the conditions for JSON; `lastTransitionTime` changes only with the status."""
+        shown = []
+        for condition in conditions:
+            status, since = self._since.get(condition.type, (None, ""))
+            if status != condition.status:
+                since = timestamp(self._clock())
+                self._since[condition.type] = (condition.status, since)
+            shown.append(
+                {
+                    "type": condition.type,
+                    "status": condition.status,
+                    "reason": condition.reason,
+                    "message": condition.message,
+                    "lastTransitionTime": since,
+                }
+            )
+        return shown
+
+
+def timestamp(seconds: float) -> str:
+    """Return a time in Kubernetes' format: RFC 3339, UTC, whole seconds."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+type Told = tuple[int, dict[str, Any]]
+"""An HTTP status, and the JSON that says why."""
+
+
+@dataclass(slots=True)
+class Probes:
+    """The results of the probes. Nothing here waits or sends a request.
+
+    Attributes:
+        manager: the identities whose tokens are needed.
+        keys: returns the states of other providers' keys.
+        draining: no new requests are wanted.
+    """
+
+    manager: AzureEntraIDManager
+    keys: Callable[[], Iterable[Credential]] = tuple
+    draining: bool = field(default=False)
+
+    def live(self) -> Told:
+        """Return 200: a process that answers is alive."""
+        return 200, {"status": "ok"}
+
+    def started(self) -> Told:
+        """Return 200 once the first fetch of each identity's token has succeeded or failed."""
+        waiting = [
+            each.name for each in self.manager.status() if not each.renewals and not each.failures
+        ]
+        if waiting:
+            return 503, {"status": "starting", "waiting_for": waiting}
+        return 200, {"status": "ok"}
+
+    def ready(self) -> Told:
+        """Return 200 while there is a usable token or key, or none is needed; 503 when draining.
+
+        A probe starts the refreshes that are due: without requests nothing else does, and without a
+        token the proxy would never get a request.
+        """
+        if self.draining:
+            return 503, {"status": "draining"}
+        self.manager.renew_if_due()
+        keys = tuple(self.keys())
+        usable = [each.cache.peek() is not None for each in self.manager.identities]
+        usable += [key.has_value for key in keys]
+        if not usable:
+            return 200, {"status": "ok"}
+        failing = [status.name for status in self.manager.status() if status.consecutive_failures]
+        failing += [key.provider_id or key.provider_type or "any" for key in keys if key.fault]
+        if not any(usable):
+            return 503, {"status": "no token", "failing": failing}
+        if failing or not all(usable):
+            return 200, {"status": "degraded", "failing": failing}
+        return 200, {"status": "ok"}
+
 
 READY = "LLMProxyReady"
 KEYS = "APIKeysConfigured"
@@ -20,10 +132,10 @@ KEYS = "APIKeysConfigured"
 
 @dataclass(frozen=True, slots=True)
 class StackState:
-    """What is known of the stack.
+    """Whether the stack can be reached.
 
     Attributes:
-        reachable: whether it took the last connection; None before the first one.
+        reachable: whether the last connection succeeded; None before the first one.
         message: why not, and what to do; without secrets.
     """
 
@@ -32,16 +144,17 @@ class StackState:
 
 
 class Status:
-    """The state of tokens, keys, the stack and who may call, in one document.
+    """The state of tokens, keys, the stack and inbound authentication in one document.
 
-    For use on one thread. Nothing here waits, or asks anybody.
+    Use it from one thread. Nothing here waits or sends a request.
 
     Args:
         manager: the identities.
-        inbound: tells whether callers can be let in; None without such a check.
-        stack: tells whether the stack answers.
-        draining: tells whether the proxy ends.
-        credentials: tells the states of other providers' keys.
+        inbound: returns the state of inbound authentication; None without it.
+        stack: returns the state of the stack.
+        stack_url: the URL of the stack, for operators.
+        draining: returns whether the proxy is draining.
+        credentials: returns the states of other providers' keys.
         dependents: names of services that wait for the proxy, as `proxy.dependents` has them.
         clock: POSIX seconds.
     """
@@ -52,6 +165,7 @@ class Status:
         *,
         inbound: Callable[[], InboundStatus] | None = None,
         stack: Callable[[], StackState] | None = None,
+        stack_url: str = "",
         draining: Callable[[], bool] = lambda: False,
         credentials: Callable[[], Iterable[Credential]] = tuple,
         dependents: Sequence[str] = (),
@@ -60,6 +174,7 @@ class Status:
         self._manager = manager
         self._inbound = inbound
         self._stack = stack
+        self._stack_url = stack_url
         self._draining = draining
         self._credentials = credentials
         self._waiting = condition_types(dependents)
@@ -68,7 +183,7 @@ class Status:
     def observe(self) -> list[dict[str, str]]:
         """Return the conditions as they are now, and note what has changed.
 
-        A transition has the time of the call that saw it; `follow` calls often enough.
+        A change gets the time of the call that notices it; `follow` calls often enough.
         """
         credentials = tuple(self._credentials())
         ready = self._ready()
@@ -87,8 +202,12 @@ class Status:
             self.observe()
             await asyncio.sleep(interval)
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the document."""
+    def as_json(self, *, for_operators: bool = False) -> dict[str, Any]:
+        """Return the document.
+
+        Args:
+            for_operators: whether it may name the URL of the stack.
+        """
         conditions = self.observe()
         document: dict[str, Any] = {
             "conditions": conditions,
@@ -100,6 +219,8 @@ class Status:
         }
         if self._stack is not None:
             document["stack"] = asdict(self._stack())
+            if for_operators:
+                document["stack"]["url"] = self._stack_url
         if self._inbound is not None:
             document["inbound"] = _checks(self._inbound())
         return document
@@ -110,7 +231,7 @@ class Status:
         return Condition(READY, status, reason, message)
 
     def _obstacles(self) -> Iterator[tuple[Truth, str, str]]:
-        """Yield what stands in the way, the gravest first."""
+        """Yield what prevents or degrades answers, the most severe first."""
         if self._draining():
             yield "False", "Draining", "Ends; requests under way are finished"
         inbound = self._inbound() if self._inbound is not None else None
@@ -153,7 +274,7 @@ class Status:
 
 
 def _errors(states: Sequence[CacheStatus]) -> str:
-    """Return what was wrong last, which tells its cure, for every identity."""
+    """Return the last error of each identity; its text includes the cure."""
     return "; ".join(f"{state.name}: {state.last_error_text or 'no token'}" for state in states)
 
 

@@ -1,4 +1,4 @@
-"""The stack as the proxy speaks to it; the client half of aiohttp, and only here."""
+"""The stack, for the proxy; the only file that uses aiohttp's client."""
 
 import asyncio
 import functools
@@ -17,11 +17,12 @@ from lightspeed_azure.clients.environment_proxy import environment_proxy
 from lightspeed_azure.clients.generations import GENERATIONS, Generation, of_version
 from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.errors import StackUnavailableError
-from lightspeed_azure.provider_data import HeaderValue
+from lightspeed_azure.network_failure import network_failure, shown
 from lightspeed_azure.proxy.answer import Answer, StackAnswerError
-from lightspeed_azure.proxy.deadline import Deadline
-from lightspeed_azure.proxy.failures import Failure
+from lightspeed_azure.proxy.errors import Failure
 from lightspeed_azure.proxy.status import StackState
+from lightspeed_azure.proxy.timing import Deadline
+from lightspeed_azure.secrets import RedactedStr
 
 _logger = logging.getLogger(__name__)
 
@@ -34,18 +35,6 @@ ASK_LIMIT = 10.0
 LARGE = 1024 * 1024
 """Bytes of a body that are written at once; aiohttp warns about more."""
 
-_NO_ANSWER = "The stack gave no answer; check that it runs, and llama_stack.url"
-_NOT_TRUSTED = (
-    "The stack's certificate is not trusted; set llama_stack.ca_bundle to that of its authority, "
-    "and use a name in llama_stack.url that the certificate has"
-)
-_NO_TLS = "The stack does not speak TLS as it should; check https and the port in llama_stack.url"
-_NO_ADDRESS = "The stack's host has no address; check the name in llama_stack.url"
-_WHY: dict[type[Exception], str] = {
-    aiohttp.ClientConnectorCertificateError: _NOT_TRUSTED,
-    aiohttp.ClientConnectorSSLError: _NO_TLS,
-    aiohttp.ClientConnectorDNSError: _NO_ADDRESS,
-}
 _NOT_CONNECTED = (
     aiohttp.ClientConnectorError,
     aiohttp.ClientHttpProxyError,
@@ -58,17 +47,17 @@ _NO_TYPE: Any = {"skip_auto_headers": ("Content-Type",)}
 
 
 class _Response(aiohttp.ClientResponse):
-    """A response that knows its connection, also when that is back in the pool already."""
+    """A response that knows its connection, even if that is back in the pool."""
 
     def start(self, connection: Any) -> Any:
         self._used = connection.protocol
         return super().start(connection)
 
     def use_no_more(self) -> None:
-        """Let nobody use the connection again.
+        """Do not use the connection again.
 
-        Where a request ends in an exception the server answers first and then hangs up, without
-        saying so (uvicorn 0.54 below OGX 1.5): the next request on that connection would be lost.
+        When a request ends in an exception the server responds first and then closes the connection
+        without announcing it (uvicorn 0.54 below OGX 1.5): the next request on it would be lost.
         """
         if self.closed:
             self._used.close()
@@ -94,6 +83,7 @@ class Upstream:
     ) -> None:
         url = stack.url or ""
         parts = urlsplit(url)
+        self.url = shown(url)
         self.origin = f"{parts.scheme}://{parts.netloc}"
         self.host, self.port = parts.hostname or "", parts.port
         self._first_byte = Deadline(first_byte_timeout)
@@ -102,10 +92,12 @@ class Upstream:
         self._state = StackState()
         self._url = functools.lru_cache(256)(lambda target: URL(url + target, encoded=True))
         tls = ssl.create_default_context(cafile=stack.ca_bundle) if stack.ca_bundle else True
+        proxy = environment_proxy(parts.scheme, parts.hostname or "")
+        self._has_proxy = proxy is not None
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE, ssl=tls),
             timeout=aiohttp.ClientTimeout(total=None, connect=connect_timeout),
-            proxy=environment_proxy(parts.scheme, parts.hostname or ""),
+            proxy=proxy,
             auto_decompress=False,
             response_class=_Response,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -115,15 +107,15 @@ class Upstream:
 
     @property
     def authorization(self) -> str | None:
-        """What the stack's own authentication wants to see."""
-        return None if self._key is None else HeaderValue(f"Bearer {self._key.get_secret_value()}")
+        """The `Authorization` header for the stack's own authentication."""
+        return None if self._key is None else RedactedStr(f"Bearer {self._key.get_secret_value()}")
 
     def state(self) -> StackState:
-        """Return whether it could be reached when it was last asked."""
+        """Return whether the last connection succeeded."""
         return self._state
 
     async def generation(self) -> Generation:
-        """Return the generation of the stack; asks until it has been told once.
+        """Return the generation of the stack; requests it until the first success.
 
         Raises:
             StackUnavailableError: it does not answer, or does not say.
@@ -139,7 +131,7 @@ class Upstream:
         return self._generation
 
     async def get_json(self, path: str) -> Any:
-        """Return what the stack answers to a path; without a token.
+        """Return the JSON of a path of the stack; sent without a token.
 
         Raises:
             Failure: it does not answer.
@@ -160,7 +152,7 @@ class Upstream:
         return json.loads(text)
 
     async def require_json(self, path: str) -> Any:
-        """Return what `get_json` does, for what no request can be sent without.
+        """Return what `get_json` returns, where no request can be sent without it.
 
         Raises:
             StackUnavailableError: it does not answer; the text says why, and what to do.
@@ -203,7 +195,7 @@ class Upstream:
                     **({} if "Content-Type" in headers else _NO_TYPE),
                 )
         except (TimeoutError, aiohttp.ClientError) as error:
-            failure = _failure(error)
+            failure = self._failure(error)
             if isinstance(error, _NOT_CONNECTED):
                 self._state = StackState(reachable=False, message=failure.message)
         if failure is not None:  # raised here, so that the error keeps no frame with a token
@@ -218,6 +210,29 @@ class Upstream:
 
         content = response.content
         return Answer(response.status, response.headers, content.iter_any(), close, content)
+
+    def _failure(self, error: Exception) -> Failure:
+        """Return what the caller is told about a request that got no answer; log the URL too."""
+        if isinstance(error.__cause__, Failure):  # the caller's body could not be read
+            return error.__cause__
+        why = network_failure(error)
+        if why is None or type(error) is aiohttp.ClientResponseError:
+            words, cure = "not HTTP", "Check that it runs, and llama_stack.url"
+        else:
+            words = why.words
+            cure = why.cure(
+                url_key="llama_stack.url", ca_key="llama_stack.ca_bundle", proxy=self._has_proxy
+            )
+        _logger.warning("The stack at %s gave no answer: %s. %s", self.url, words, cure)
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            text = "The stack took no connection in time; check that it runs and can be reached"
+            return Failure(504, "connect_timeout", text)
+        if isinstance(error, TimeoutError):
+            text = "The stack's answer did not begin in time; proxy.first_byte_timeout is the limit"
+            return Failure(504, "first_byte_timeout", text)
+        words = words.partition(":")[0]  # what OpenSSL says may contain host names
+        text = f"The stack gave no answer: {words}. {cure}"
+        return Failure(502, "stack_unreachable", text, {"Retry-After": "5"})
 
     async def close(self) -> None:
         """Close the connections."""
@@ -234,23 +249,8 @@ async def _pieces(body: bytes) -> AsyncIterator[bytes]:
 async def _extending(
     parts: AsyncIterator[bytes], again: Callable[[], None]
 ) -> AsyncIterator[bytes]:
-    """Pass a body on; the answer's time begins anew with each part, as it follows the last one."""
+    """Pass a body on; each part restarts the time in which the response must begin."""
     async for part in parts:
         again()
         yield part
     again()
-
-
-def _failure(error: Exception) -> Failure:
-    """Return what the caller is told about a request that got no answer."""
-    if isinstance(error.__cause__, Failure):  # the caller's body could not be read
-        return error.__cause__
-    _logger.warning("The stack gave no answer: %s", type(error).__name__)
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
-        text = "The stack took no connection in time; check that it runs and can be reached"
-        return Failure(504, "connect_timeout", text)
-    if isinstance(error, TimeoutError):
-        text = "The stack's answer did not begin in time; proxy.first_byte_timeout is the limit"
-        return Failure(504, "first_byte_timeout", text)
-    text = _WHY.get(type(error), _NO_ANSWER)
-    return Failure(502, "stack_unreachable", text, {"Retry-After": "5"})

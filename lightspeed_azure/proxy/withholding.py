@@ -8,10 +8,10 @@ from urllib.parse import unquote
 
 from multidict import CIMultiDict
 
-from lightspeed_azure.provider_data import HeaderValue, ProviderData, merge, parse
-from lightspeed_azure.proxy.answer import Answer
-from lightspeed_azure.proxy.answering import read_whole
-from lightspeed_azure.proxy.failures import Failure
+from lightspeed_azure.provider_data import merge, parse
+from lightspeed_azure.proxy.answer import Answer, read_whole
+from lightspeed_azure.proxy.errors import Failure
+from lightspeed_azure.secrets import RedactedDict, RedactedStr
 
 _logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Attached:
     def __init__(self, authorization: str | None, callers: Sequence[str] = ()) -> None:
         self.callers = callers
         self._values: list[str] = []
-        self._secrets: dict[str, str] = ProviderData()  # its repr shows nothing
+        self._secrets: dict[str, str] = RedactedDict()  # its repr shows nothing
         if authorization:
             self._add(authorization.removeprefix("Bearer "))
 
@@ -99,7 +99,7 @@ class Attached:
 
     def _add(self, secret: object) -> None:
         if isinstance(secret, str) and len(secret) >= SHORTEST:
-            self._secrets[HeaderValue(secret)] = HeaderValue(_plain(secret))
+            self._secrets[RedactedStr(secret)] = RedactedStr(_plain(secret))
 
 
 async def without_credentials(

@@ -85,69 +85,22 @@ def close(credential: Credential) -> None:
 def new_credential(
     config: AzureEntraIdConfiguration, content: SecretBytes | None, *, timeout: float
 ) -> Credential:
-    """Return a credential for one token: of an application, or of the Azure CLI.
+    """Return a new credential of the identity's kind; uses no network, but a custom one may block.
 
     Args:
         config: the identity.
-        content: of the file that holds the secret, certificate or assertion, if it is in a file.
+        content: the content of the credential's file, if it is in a file.
         timeout: seconds for a command to run; requests are bounded by the exchange.
     """
+    kind = config.kind
+    credential: Credential
+    options = {"retry_total": 0, **hooks()}
+    if not kind.needs_azure:
+        credential = kind.build(None, config, content, timeout, options)
+        return credential
     _import()
     from azure import identity  # noqa: PLC0415 - 0.8 s
 
-    kind = config.credential_kind
-    if kind == "azure_cli":
-        return identity.AzureCliCredential(
-            tenant_id=config.tenant_id or "", process_timeout=max(1, int(timeout))
-        )
-    ids = {"tenant_id": str(config.tenant_id), "client_id": str(config.client_id)}
-    options = _options(config)
-    if kind == "certificate":
-        password = config.certificate_password
-        return identity.CertificateCredential(
-            **ids,
-            certificate_data=content.get_secret_value() if content else None,
-            password=password.get_secret_value() if password else None,
-            send_certificate_chain=config.send_certificate_chain,
-            **options,
-        )
-    inline = config.client_secret.get_secret_value() if config.client_secret else ""
-    secret = content.get_secret_value().decode() if content else inline
-    if kind == "federated_token_file":
-        return identity.ClientAssertionCredential(**ids, func=lambda: secret, **options)
-    return identity.ClientSecretCredential(**ids, client_secret=secret, **options)
-
-
-def kept_credential(config: AzureEntraIdConfiguration) -> Credential:
-    """Return a managed-identity or default credential, which has a cache of its own."""
-    _import()
-    from azure import identity  # noqa: PLC0415 - 0.8 s
-
-    if config.credential_kind == "managed_identity":
-        which = config.managed_identity
-        given = which.model_dump(exclude_none=True) if which else {}
-        return identity.ManagedIdentityCredential(
-            client_id=given.pop("client_id", None),
-            identity_config=given or None,
-            # The block says managed identity; the variables of workload identity do not count.
-            _exclude_workload_identity_credential=True,
-            retry_total=0,
-            **hooks(),
-        )
-    named = {"managed_identity_client_id": config.client_id} if config.client_id else {}
-    return identity.DefaultAzureCredential(
-        # Three command-line tools may be asked in turn.
-        process_timeout=max(1, int(config.deadline / 3)),
-        **named,
-        **_options(config),
-    )
-
-
-def _options(config: AzureEntraIdConfiguration) -> dict[str, Any]:
-    """Return what every credential that talks to the authority is given."""
-    options: dict[str, Any] = {"authority": config.authority_host, "retry_total": 0, **hooks()}
-    if config.is_private_authority:
-        options["disable_instance_discovery"] = True
-    if config.ca_bundle:
-        options["connection_verify"] = str(config.ca_bundle)
-    return options
+    with importing("azure.identity"):  # its constructors import too
+        credential = kind.build(identity, config, content, timeout, options)
+    return credential

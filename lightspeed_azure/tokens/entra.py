@@ -1,9 +1,9 @@
 """From a configuration to tokens, through azure-identity's synchronous credentials.
 
-For a client secret, a certificate and a federated assertion each renewal builds the credential
-anew: that reads rotated files, and bypasses the caches of azure-identity and MSAL (MSAL replays
-an HTTP 400 for 60 s, azure-identity reads an assertion again only every 600 s). Managed identity,
-`default` and foreign credentials keep their object. Nothing is retried inside: the cache does that.
+Each kind of credential either keeps its credential object or builds a new one for each token
+(`CredentialKind.is_kept`). A new object reads rotated files and bypasses the caches of
+azure-identity and MSAL: MSAL repeats an HTTP 400 for 60 s, and azure-identity reads an assertion
+again only every 600 s. Nothing is retried here; the token cache does that.
 """
 
 import contextlib
@@ -11,48 +11,66 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import SecretBytes, SecretStr
 
-from lightspeed_azure.concurrency.fork import (
-    ForkLock,
-    importing,
-    interrupted_imports,
-    reset_in_child,
-)
-from lightspeed_azure.config.certificate import expiry
+from lightspeed_azure.concurrency.fork import ForkLock, interrupted_imports, reset_in_child
 from lightspeed_azure.config.entra_id import AzureEntraIdConfiguration
-from lightspeed_azure.config.files_named import secret_file
-from lightspeed_azure.errors import InvalidConfigurationError, LightspeedAzureError
+from lightspeed_azure.errors import (
+    CredentialRejectedError,
+    InvalidConfigurationError,
+    LightspeedAzureError,
+)
 from lightspeed_azure.tokens.azure_credential import (
     Credential,
     ask,
     close,
     import_azure,
-    kept_credential,
     new_credential,
 )
 from lightspeed_azure.tokens.exchange import Exchange, digest
 from lightspeed_azure.tokens.failures import Failure
-from lightspeed_azure.tokens.foreign_credential import ForeignCredential
-from lightspeed_azure.tokens.known_token import KnownToken
 from lightspeed_azure.tokens.source import Attempt, IssuedToken
-from lightspeed_azure.tokens.unusable import UnusableCredentialError
 
 _LOG = logging.getLogger(__name__)
 
 
+class UnusableCredentialError(CredentialRejectedError, InvalidConfigurationError):
+    """What is configured is not a credential: its file was never valid, or its factory fails.
+
+    A caller that waits for a token gets a permanent `TokenError`; a caller that checks the
+    configuration gets an `InvalidConfigurationError`.
+    """
+
+
+class _KnownToken(NamedTuple):
+    """The lifetime of a token that a credential may return again from its own cache."""
+
+    digest: str
+    wall: float
+    monotonic: float
+    expires_in: float
+
+    def remaining(self, wall: float, monotonic: float) -> float:
+        """Return the seconds left, by the clock that has advanced more; either can be wrong."""
+        return self.expires_in - max(wall - self.wall, monotonic - self.monotonic)
+
+
 def credential_source(
-    config: AzureEntraIdConfiguration, *, clock: Callable[[], float] = time.time
+    config: AzureEntraIdConfiguration,
+    *,
+    scope: str | None = None,
+    clock: Callable[[], float] = time.time,
 ) -> "CredentialSource":
     """Return the source of one identity's tokens; cheap, and imports no Azure library.
 
     Args:
         config: the identity.
+        scope: what the tokens are for; None for the identity's default scope.
         clock: POSIX seconds.
     """
-    source = CredentialSource(config, clock=clock)
+    source = CredentialSource(config, scope=scope, clock=clock)
     _LOG.info("Tokens come from %s", source.describe())
     return source
 
@@ -62,31 +80,35 @@ class CredentialSource:
 
     Args:
         config: the identity.
+        scope: what the tokens are for; None for the identity's default scope.
         clock: POSIX seconds, the clock that azure-identity reads too.
         monotonic: seconds.
 
     Attributes:
         kind: how the identity signs in, such as "client_secret".
+        scope: what the tokens are for.
     """
 
     def __init__(
         self,
         config: AzureEntraIdConfiguration,
         *,
+        scope: str | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.kind = config.credential_kind
+        self.scope = scope or config.default_scope
         self._config = config
+        self._kind = config.kind
         self._clock = clock
         self._monotonic = monotonic
-        self._file = secret_file(config)
-        self._foreign = ForeignCredential(config.credential) if config.credential else None
+        self._file = config.secret_file()
         self._lock = ForkLock()  # guards the next one; never held while a credential is made
         self._kept: Credential | None = None
         self._parents: list[Credential] = []  # not closed: the parent process uses them
         self._accepted: SecretBytes | None = None
-        self._known: KnownToken | None = None
+        self._known: _KnownToken | None = None
         reset_in_child(self)
 
     def __repr__(self) -> str:
@@ -94,18 +116,9 @@ class CredentialSource:
 
     def describe(self) -> str:
         """Return which identity this is and how it signs in, for the log; without secrets."""
-        config = self._config
-        how = {
-            "managed_identity": f"managed identity ({config.managed_identity})",
-            "credential": f"credential {config.credential}",
-            "azure_cli": "the Azure CLI",
-            "default": "azure-identity's default chain",
-        }.get(self.kind)
-        if how is None:
-            source = self._file.label if self._file else self.kind
-            how = f"{source}, application {config.client_id}, tenant {config.tenant_id}"
-            how += f", at {config.authority_host}"
-        return f"{how}, for {config.scope}"
+        label = self._file.label if self._file else self.kind
+        how = self._kind.description.format(label=label, config=self._config)
+        return f"{how}, for {self.scope}"
 
     def fingerprint(self) -> object:
         """Return a value that differs when the credential's file has changed."""
@@ -113,12 +126,11 @@ class CredentialSource:
 
     def hang(self) -> tuple[str, str] | None:
         """Return why a call may not return, and the cure; None when only the network can be why."""
-        if self._foreign:
-            return self._foreign.hang()
-        if "azure.identity" in interrupted_imports():
+        hang = self._kind.hang(self._config, self._kept is not None)
+        if hang is None and "azure.identity" in interrupted_imports():
             what = "this process was forked while azure-identity was being imported"
-            return what, "Restart it; fork later, or call set_config() after the fork"
-        return None
+            hang = what, "Restart it; fork later, or call set_config() after the fork"
+        return hang
 
     def after_fork(self) -> None:
         """Make another credential in a forked child: the parent uses the connections of this one."""
@@ -157,8 +169,8 @@ class CredentialSource:
     def _sign_in(self, attempt: Attempt) -> IssuedToken:
         exchange = Exchange(
             attempt.timeout,
-            # The endpoint is on the same machine: where nobody answers at once, there is none.
-            connect_timeout=2.0 if self.kind == "managed_identity" else None,
+            # An endpoint on this machine answers at once, or does not exist.
+            connect_timeout=2.0 if self._kind.endpoint else None,
             clock=self._clock,
             monotonic=self._monotonic,
         )
@@ -196,11 +208,11 @@ class CredentialSource:
         return outcome, self._accepted
 
     def _ask_again(self, attempt: Attempt, exchange: Exchange) -> IssuedToken:
-        """Ask; once more past its own cache when a managed identity gives the token we have."""
+        """Ask; once more with a new credential if this one repeats the token of the cache."""
         outcome = self._try(None, exchange)
         if isinstance(outcome, Failure):
             raise outcome.to_error()
-        cached = self.kind == "managed_identity" and not exchange.requests
+        cached = self._kind.replays and not exchange.requests
         if cached and attempt.previous == outcome.secret:
             self.close()
             again = self._try(None, exchange)
@@ -218,9 +230,9 @@ class CredentialSource:
         except LightspeedAzureError:
             raise
         except Exception as error:  # noqa: BLE001 - foreign credentials raise anything
-            if self.kind == "managed_identity":
-                self.close()  # MSAL would replay the refusal
-            return Failure(self._config, exchange, error)
+            if self._kind.replays:
+                self.close()
+            return Failure(self._config, self.scope, exchange, error)
 
     def _issued(self, token: Any, started: float, exchange: Exchange) -> IssuedToken:
         """Return a token with what remains of it, by the issuer's own account where there is one.
@@ -234,7 +246,7 @@ class CredentialSource:
         lifetime = exchange.lifetime_of(text)
         if lifetime:
             expires_in = lifetime.expires_in
-            self._known = KnownToken(digest(text), started, self._monotonic(), expires_in)
+            self._known = _KnownToken(digest(text), started, self._monotonic(), expires_in)
         elif self._known and self._known.digest == digest(text):
             expires_in = self._known.remaining(started, self._monotonic())
         else:
@@ -246,28 +258,22 @@ class CredentialSource:
         return IssuedToken(SecretStr(text), float(expires_in), refresh_in)
 
     def _ask(self, content: SecretBytes | None, exchange: Exchange) -> Any:
-        """Ask azure-identity for a token: a new credential, or the kept one."""
-        if content is None and self.kind not in ("client_secret", "azure_cli"):
-            return ask(self._kept_credential(), self._config.scope)
-        with importing("azure.identity"):  # its constructors import, and use no network
-            credential = new_credential(self._config, content, timeout=exchange.remaining)
+        """Ask a credential for a token: the kept one, or a new one."""
+        if self._kind.is_kept:
+            return ask(self._kept_credential(content, exchange), self.scope)
+        credential = new_credential(self._config, content, timeout=exchange.remaining)
         try:
-            return ask(credential, self._config.scope)
+            return ask(credential, self.scope)
         finally:
             close(credential)
 
-    def _kept_credential(self) -> Credential:
-        """Return the credential that is kept, after making it if there is none."""
+    def _kept_credential(self, content: SecretBytes | None, exchange: Exchange) -> Credential:
+        """Return the credential that is kept; build it if there is none."""
         with self._lock:
             kept = self._kept
         if kept is not None:
             return kept
-        made: Credential
-        if self._foreign:
-            made = self._foreign.make()
-        else:
-            with importing("azure.identity"):  # likewise
-                made = kept_credential(self._config)
+        made = new_credential(self._config, content, timeout=exchange.remaining)
         with self._lock:
             kept = self._kept = self._kept or made
         if kept is not made:  # another flight was faster
@@ -275,11 +281,5 @@ class CredentialSource:
         return kept
 
     def _detail(self, content: SecretBytes) -> str:
-        """Return when the certificate ended, if it has."""
-        if self.kind != "certificate":
-            return ""
-        try:
-            end = expiry(content.get_secret_value(), self._config.certificate_password)
-        except ValueError:
-            return ""
-        return f"it expired on {end:%Y-%m-%d}" if end.timestamp() < self._clock() else ""
+        """Return what the file says about a refusal."""
+        return self._kind.detail(self._config, content.get_secret_value(), self._clock())

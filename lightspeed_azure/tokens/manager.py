@@ -7,14 +7,16 @@ from typing import Any, Self
 from pydantic import SecretStr
 
 from lightspeed_azure.config import AzureEntraIdConfiguration
-from lightspeed_azure.config.unshown import unshown
 from lightspeed_azure.errors import InvalidConfigurationError, TokenError
 from lightspeed_azure.process_wide import ProcessWide
+from lightspeed_azure.secrets import redacted
 from lightspeed_azure.tokens.cache import CacheStatus, TokenCache
 from lightspeed_azure.tokens.entra import credential_source
 from lightspeed_azure.tokens.identity import Identity
 
 _logger = logging.getLogger(__name__)
+
+type _Entry = tuple[AzureEntraIdConfiguration, str]
 
 _NOT_CONFIGURED = (
     "Azure Entra ID is not configured; add an azure_entra_id block to the configuration, "
@@ -40,7 +42,7 @@ class AzureEntraIDManager(metaclass=ProcessWide):
         self._cache_options = cache_options
         self._identities: tuple[Identity, ...] = ()
         self._by_name: dict[str | None, Identity] = {}
-        self._caches: dict[AzureEntraIdConfiguration, TokenCache] = {}
+        self._caches: dict[_Entry, TokenCache] = {}
         self._base_url: str | None = None
 
     @classmethod
@@ -54,7 +56,7 @@ class AzureEntraIDManager(metaclass=ProcessWide):
         Raises:
             InvalidConfigurationError: the configuration cannot work.
         """
-        config = unshown(config)
+        config = redacted(config)
         manager: Self = cls.build(**cache_options)
         manager.set_config(config)
         return manager
@@ -74,7 +76,7 @@ class AzureEntraIDManager(metaclass=ProcessWide):
         Raises:
             InvalidConfigurationError: the configuration cannot work; the one before stays.
         """
-        config = unshown(config)
+        config = redacted(config)
         blocks = _blocks(config)
         _check_distinct(blocks)
         before = self._caches
@@ -83,7 +85,7 @@ class AzureEntraIDManager(metaclass=ProcessWide):
             entry = _cache_entry(block)
             if entry not in self._caches:
                 known = entry in before
-                self._caches[entry] = before.pop(entry) if known else self._cache(block)
+                self._caches[entry] = before.pop(entry) if known else self._cache(block, entry[1])
         self._identities = tuple(Identity(b, self._caches[_cache_entry(b)]) for b in blocks)
         self._by_name = {identity.provider_id: identity for identity in self._identities}
         for gone in before.values():
@@ -208,8 +210,8 @@ class AzureEntraIDManager(metaclass=ProcessWide):
         for cache in self._caches.values():
             cache.close()
 
-    def _cache(self, block: AzureEntraIdConfiguration) -> TokenCache:
-        source = credential_source(block)
+    def _cache(self, block: AzureEntraIdConfiguration, scope: str) -> TokenCache:
+        source = credential_source(block, scope=scope)
         source.warm_up()
         name = block.provider_id or "azure"
         return TokenCache(
@@ -217,9 +219,13 @@ class AzureEntraIDManager(metaclass=ProcessWide):
         )
 
 
-def _cache_entry(block: AzureEntraIdConfiguration) -> AzureEntraIdConfiguration:
-    """Return what makes two blocks one token: everything but whom it serves and when it is fetched."""
-    return block.model_copy(update={"provider_id": None, "prefetch": False})
+def _cache_entry(block: AzureEntraIdConfiguration) -> _Entry:
+    """Return what a token depends on: the identity and the scope.
+
+    `provider_id` and `prefetch` do not count. The scope is the default one.
+    """
+    identity = block.model_copy(update={"provider_id": None, "prefetch": False, "scope": None})
+    return identity, block.default_scope
 
 
 def _blocks(config: object) -> tuple[AzureEntraIdConfiguration, ...]:

@@ -31,7 +31,8 @@ from lightspeed_azure.clients.stack_catalog import ANSWER_LIMIT, StackCatalog
 from lightspeed_azure.config import LlamaStackConfiguration
 from lightspeed_azure.errors import StackUnavailableError
 from lightspeed_azure.keys.provider_credentials import ProviderCredentials
-from lightspeed_azure.provider_data import HeaderValue, is_provider_data, strip
+from lightspeed_azure.provider_data import is_provider_data, strip
+from lightspeed_azure.secrets import RedactedStr
 from lightspeed_azure.tokens.manager import AzureEntraIDManager
 from lightspeed_azure.transports.request_body import (
     BODY_LIMIT,
@@ -130,7 +131,7 @@ class TokenCarrier(httpx.AsyncBaseTransport):
             LightspeedAzureError: it cannot be sent.
         """
         values = [
-            HeaderValue(value)
+            RedactedStr(value)
             for name, value in request.headers.multi_items()
             if is_provider_data(name)
         ]

@@ -17,7 +17,6 @@ from lightspeed_azure.clients.generation import Generation
 from lightspeed_azure.errors import LightspeedAzureError
 from lightspeed_azure.keys.provider_credentials import ProviderCredentials
 from lightspeed_azure.provider_data import (
-    HeaderValue,
     apart_from,
     encode,
     is_provider_data,
@@ -27,6 +26,7 @@ from lightspeed_azure.provider_data import (
     split,
     strip,
 )
+from lightspeed_azure.secrets import RedactedStr
 from lightspeed_azure.tokens.manager import AzureEntraIDManager
 from lightspeed_azure.transports.carrier import DEFAULT_DATA
 from lightspeed_azure.transports.pulled import Steps
@@ -126,7 +126,7 @@ class Service:
         """Say which data is the default, and wait for the token; called for each attempt."""
         default = split(self._custom_headers)[1]
         own = [
-            HeaderValue(value)
+            RedactedStr(value)
             for name, value in request.headers.multi_items()
             if is_provider_data(name) and value not in default
         ]

@@ -9,10 +9,10 @@ from lightspeed_azure.clients.starting import START_LIMIT
 from lightspeed_azure.concurrency.fork import ForkLock
 from lightspeed_azure.concurrency.loop_thread import OnPortal
 from lightspeed_azure.config import LlamaStackConfiguration
-from lightspeed_azure.config.unshown import unshown
 from lightspeed_azure.errors import StackUnavailableError
 from lightspeed_azure.keys.provider_credentials import ProviderCredentials
 from lightspeed_azure.process_wide import ProcessWide
+from lightspeed_azure.secrets import redacted
 from lightspeed_azure.tokens.manager import AzureEntraIDManager
 from lightspeed_azure.transports.sync_source import Held, Source
 
@@ -110,7 +110,7 @@ class LlamaStackClientHolder(metaclass=ProcessWide):
         async def set_there(held: Held) -> None:
             held.holder.set_provider_credentials(self._keys.now)
 
-        config = unshown(config)
+        config = redacted(config)
         with self._changing:
             self._keys.take(config)
             self._held.run(set_there)

@@ -19,7 +19,7 @@ from lightspeed_azure.cli import main
 @contextmanager
 def served(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     """Run the emulators until the block ends."""
-    command = [sys.executable, "-m", "lightspeed_azure.emulators", *arguments]
+    command = [sys.executable, "-m", "lightspeed_azure", "emulate", *arguments]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -86,13 +86,19 @@ def test_the_proxy_does_alike(option: str, tmp_path: Path) -> None:
     )
 
 
-def test_a_taken_port_of_the_module(tmp_path: Path) -> None:
-    """`python -m lightspeed_azure.emulators` has one option for the three ports."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        command = [sys.executable, "-m", "lightspeed_azure.emulators", "--port", str(port)]
-        ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr == (
-        f"--port: cannot listen at 127.0.0.1:{port} (Address already in use); give another port\n"
-    )
+def test_a_token_may_live_for_less_than_a_second() -> None:
+    """The lifetime is any number of seconds above 0; 0 is bad input."""
+    with served("--json", "--token-lifetime", "0.5") as process:
+        assert process.stdout is not None
+        assert "AZURE_API_BASE" in json.loads(process.stdout.readline())
+    result = CliRunner().invoke(main, ["emulate", "--token-lifetime", "0"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Invalid value for '--token-lifetime': 0.0 is not in the range x>0." in result.stderr
+
+
+def test_the_command_is_the_only_one() -> None:
+    """The emulators are no command of their own: `lightspeed-azure emulate` serves them."""
+    command = [sys.executable, "-m", "lightspeed_azure.emulators"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "No module named lightspeed_azure.emulators.__main__" in ended.stderr

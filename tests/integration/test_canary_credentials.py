@@ -118,7 +118,6 @@ async def test_a_credential_that_signs_in(
         config=config,
         dump=config.model_dump(),
         json=config.model_dump_json(),
-        key=config.cache_key,
         manager=manager,
         status=manager.status(),
         source=source,

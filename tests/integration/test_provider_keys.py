@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from integration_support import ask, ask_streaming
 from kubernetes_volume import KubernetesVolume
+from provider_emulators import ProviderEmulators
 from provider_stack import CLAUDE, KINDS, Kind, run_config, service_account
 from proxying import caller, eventually, proxying
 from tunnel import Tunnels, tunnels
@@ -28,7 +29,6 @@ from lightspeed_azure import (
     LlamaStackConfiguration,
 )
 from lightspeed_azure.demo.processes import free_port, server
-from lightspeed_azure.emulators.provider_suite import ProviderEmulators
 from lightspeed_azure.fastapi import ClientDep, lifespan
 from lightspeed_azure.keys import Answer, HookCall, registered
 from lightspeed_azure.keys.provider_credentials import ProviderCredentials

@@ -37,7 +37,7 @@ from lightspeed_azure import (
 )
 from lightspeed_azure import transports as of_httpx
 from lightspeed_azure.emulators import Emulators, Fault
-from lightspeed_azure.provider_data import HeaderValue
+from lightspeed_azure.secrets import RedactedStr
 from lightspeed_azure.transports import httpx2 as of_httpx2
 
 pytestmark = pytest.mark.integration
@@ -792,7 +792,7 @@ async def test_the_canary(
         canary.watch(third=manager.access_token.get_secret_value())
         token = manager.access_token.get_secret_value()
         # The caller's own argument is in the frames of the caller's client, so it is hidden here.
-        bad = {HEADER: HeaderValue(f"{token} nope")}
+        bad = {HEADER: RedactedStr(f"{token} nope")}
         with pytest.raises(ProviderDataError) as caught:
             await kind.ask(client, json=QUESTION, headers=bad)
         canary.read_error("bad data", caught.value)

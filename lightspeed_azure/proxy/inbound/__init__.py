@@ -1,4 +1,4 @@
-"""Who may call the proxy: holders of a JWT, holders of an API key, or everybody on this machine."""
+"""Who may call the proxy: callers with a JWT, callers with an API key, or everyone on this machine."""
 
 from typing import Protocol
 
@@ -13,14 +13,14 @@ from lightspeed_azure.proxy.inbound.everybody import (
     check_operator,
 )
 from lightspeed_azure.proxy.inbound.presented import Headers
-from lightspeed_azure.proxy.inbound.rejected import Reason, Rejected
+from lightspeed_azure.proxy.inbound.rejected import InboundRejected, Reason
 
 __all__ = [
     "Headers",
     "Inbound",
+    "InboundRejected",
     "InboundStatus",
     "Reason",
-    "Rejected",
     "check_exposure",
     "check_operator",
     "make_inbound",
@@ -28,10 +28,10 @@ __all__ = [
 
 
 class Inbound(Protocol):
-    """Decides who is let in; for use on one event loop."""
+    """Decides which requests are let in. Use it from one event loop."""
 
     async def start(self) -> None:
-        """Get ready; succeeds when the issuer is down, and then callers get 503 until it is up.
+        """Get ready; succeeds even if the issuer is down: then callers get 503 until it is up.
 
         Raises:
             InvalidConfigurationError: a file that it needs cannot be used.
@@ -39,14 +39,14 @@ class Inbound(Protocol):
         ...
 
     async def close(self) -> None:
-        """End what runs behind."""
+        """End the background tasks."""
         ...
 
     async def admit(self, headers: Headers) -> None:
         """Let the request in.
 
         Raises:
-            Rejected: it is not let in.
+            InboundRejected: it is not let in.
         """
         ...
 
@@ -56,8 +56,8 @@ class Inbound(Protocol):
 
 
 def make_inbound(config: InboundConfiguration, *, clock: Clock = SYSTEM_CLOCK) -> Inbound:
-    """Return what decides, as an operator configured it; asks nobody yet."""
-    # Only who verifies JWTs needs joserfc.
+    """Return the inbound authentication of a configuration; nothing is fetched yet."""
+    # Only JWTs need joserfc.
     if config.kind == "jwt":
         from lightspeed_azure.proxy.inbound.bearer_jwt import BearerJwt  # noqa: PLC0415
 
@@ -70,18 +70,18 @@ def make_inbound(config: InboundConfiguration, *, clock: Clock = SYSTEM_CLOCK) -
 
 
 def check_exposure(config: InboundConfiguration, host: str) -> None:
-    """Refuse to serve everybody on more than this machine, unless the operator says so in words.
+    """Refuse to serve everyone on more than loopback, unless the operator allows it explicitly.
 
     Args:
         config: who may call.
         host: the address to listen on.
 
     Raises:
-        InvalidConfigurationError: whoever reaches this address could spend tokens.
+        InvalidConfigurationError: anyone who reaches this address could use the tokens.
     """
     if config.kind == "none" and not config.allow_unauthenticated and not is_loopback(host):
         raise InvalidConfigurationError(
-            "proxy.inbound.kind: is none, and proxy.host is more than this machine, so whoever "
-            "reaches it could spend your tokens; set kind: jwt or api_keys, or "
+            "proxy.inbound.kind: is none, and proxy.host is more than this machine, so anyone "
+            "who reaches it could use your tokens; set kind: jwt or api_keys, or "
             "allow_unauthenticated: true if something else decides who may call"
         )

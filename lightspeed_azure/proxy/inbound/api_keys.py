@@ -1,19 +1,18 @@
-"""Callers show an API key out of a file that is read again while the proxy runs."""
+"""Callers send an API key from a file that is read again while the proxy runs."""
 
 import asyncio
 import hashlib
 import hmac
 import logging
 import re
-from collections.abc import Callable
 
 from lightspeed_azure.concurrency.clock import SYSTEM_CLOCK, Clock
-from lightspeed_azure.config.inbound import InboundConfiguration
-from lightspeed_azure.errors import InvalidConfigurationError
+from lightspeed_azure.concurrency.last_good import LastGood
+from lightspeed_azure.config.inbound import ApiKeysInbound
 from lightspeed_azure.proxy.inbound import Headers, InboundStatus
 from lightspeed_azure.proxy.inbound.presented import api_key
-from lightspeed_azure.proxy.inbound.rejected import Reason, Rejected, frameless
-from lightspeed_azure.secret_file import SecretFile
+from lightspeed_azure.proxy.inbound.rejected import InboundRejected, Reason, frameless
+from lightspeed_azure.secrets import SecretFile
 
 _logger = logging.getLogger("lightspeed_azure.inbound")
 
@@ -21,13 +20,13 @@ API_KEYS_NAME = "api_keys"
 """The file in a directory that `api_keys_file` names."""
 
 _REREAD = 1.0
-"""Seconds that a file is not read again: so much later a key is known, or known no more."""
+"""Seconds until the file is read again; a new or removed key takes effect after this time."""
 
 _PATIENCE = 1.0
-"""Seconds that a request waits for a disk that hangs; then the keys at hand decide."""
+"""Seconds that a request waits for a disk that hangs; then the last known keys are used."""
 
 _SHORTEST = 16
-"""Characters of a key that stands in the file as it is."""
+"""Characters that a key in plain text must have."""
 
 _MOST = 1000
 """Keys: each is compared for every request."""
@@ -37,19 +36,17 @@ _PLAIN = re.compile(r"[!-+\--~]+")
 
 
 class ApiKeys:
-    """Lets in whoever shows a key of the file; for use on one event loop.
+    """Lets in callers with a key of the file. Use it from one event loop.
 
-    Only hashes are kept, and a key is compared with every one of them, so that the time of an
-    answer tells nothing.
+    Only hashes are kept. A key is compared with all of them, so that the time of the comparison
+    reveals nothing.
 
     Args:
         config: where the file is.
         clock: gives the time.
     """
 
-    def __init__(self, config: InboundConfiguration, *, clock: Clock = SYSTEM_CLOCK) -> None:
-        if config.api_keys_file is None:
-            raise InvalidConfigurationError("proxy.inbound.api_keys_file: is missing")
+    def __init__(self, config: ApiKeysInbound, *, clock: Clock = SYSTEM_CLOCK) -> None:
         self._file = SecretFile(
             config.api_keys_file,
             default_name=API_KEYS_NAME,
@@ -57,11 +54,14 @@ class ApiKeys:
             check=check_api_keys,
             binary=True,
         )
-        self._monotonic: Callable[[], float] = clock.monotonic
-        self._hashes: frozenset[bytes] = frozenset()
-        self._reread_at = 0.0
-        self._reading: asyncio.Task[None] | None = None
+        self._keys = LastGood(
+            self._read,
+            monotonic=clock.monotonic,
+            refresh_after=_REREAD,
+            expire_after=_REREAD,
+        )
         self._reloads = 0
+        self._looking: asyncio.Task[frozenset[bytes]] | None = None
 
     async def start(self) -> None:
         """Read the file.
@@ -69,18 +69,19 @@ class ApiKeys:
         Raises:
             InvalidConfigurationError: it cannot be read, or holds no keys.
         """
-        await self._read()
+        await self._keys.get()
 
     async def close(self) -> None:
         """End a reading under way."""
-        if self._reading is not None:
-            self._reading.cancel()
+        if self._looking is not None:
+            self._looking.cancel()
+        self._keys.close()
 
     async def admit(self, headers: Headers) -> None:
         """Let the request in.
 
         Raises:
-            Rejected: its key is none of the file's.
+            InboundRejected: its key is not in the file.
         """
         judging = self._judge(headers)
         del headers
@@ -88,49 +89,32 @@ class ApiKeys:
 
     async def _judge(self, headers: Headers) -> None:
         shown = hashlib.sha256(api_key(headers).encode("utf-8", "surrogateescape")).digest()
-        if self._monotonic() >= self._reread_at:
-            await self._reread()
         known = False
-        for each in self._hashes:
+        for each in await self._keys.get(_PATIENCE):
             known |= hmac.compare_digest(each, shown)
         if not known:
-            raise Rejected(Reason.API_KEY, "The API key is not known here")
+            raise InboundRejected(Reason.API_KEY, "The API key is not known here")
 
     def status(self) -> InboundStatus:
-        """Return a snapshot; where no caller comes, whoever looks has the file read again."""
-        if self._monotonic() >= self._reread_at and _in_a_loop():
-            self._begin_reading()
+        """Return a snapshot, and read the file again in the background, as a caller would."""
+        keys = self._keys.value or frozenset()
+        if keys and (self._looking is None or self._looking.done()) and _in_a_loop():
+            self._looking = asyncio.create_task(self._keys.get(_PATIENCE))
         return InboundStatus(
             kind="api_keys",
-            ready=bool(self._hashes),
-            keys=len(self._hashes),
+            ready=bool(keys),
+            keys=len(keys),
             reloads=self._reloads,
             failures=self._file.failures,
             last_error=self._file.fault,
         )
 
-    async def _reread(self) -> None:
-        """Read the file again; whoever comes meanwhile waits for the same reading."""
-        self._begin_reading()
-        if self._reading is not None:
-            await asyncio.wait((self._reading,), timeout=_PATIENCE)
-
-    def _begin_reading(self) -> None:
-        if self._reading is None:
-            self._reading = asyncio.create_task(self._read(), name="read the API keys")
-        self._reread_at = self._monotonic() + _REREAD
-
-    async def _read(self) -> None:
-        try:
-            content = await asyncio.to_thread(self._file.read_bytes)
-        finally:
-            self._reading = None
-        self._reread_at = self._monotonic() + _REREAD
-        hashes = hashes_of(content)
-        if hashes != self._hashes:
-            self._hashes = hashes
+    async def _read(self) -> frozenset[bytes]:
+        hashes = hashes_of(await asyncio.to_thread(self._file.read_bytes))
+        if hashes != self._keys.value:
             self._reloads += 1
             _logger.info("%d API keys are known now", len(hashes))
+        return hashes
 
 
 def _in_a_loop() -> bool:

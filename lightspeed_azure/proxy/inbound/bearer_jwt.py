@@ -1,27 +1,28 @@
 """Callers show a JWT that a trusted issuer has signed (RFC 7519, RFC 8725, RFC 9068)."""
 
 import asyncio
+import functools
 import hashlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from lightspeed_azure.concurrency.clock import SYSTEM_CLOCK, Clock
-from lightspeed_azure.config.inbound import InboundConfiguration
+from lightspeed_azure.config.inbound import JwtInbound
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.proxy.inbound import Headers, InboundStatus
-from lightspeed_azure.proxy.inbound.claims import ClaimRules, Validity
-from lightspeed_azure.proxy.inbound.compact import unverified
-from lightspeed_azure.proxy.inbound.fetching import Fetcher, FetchError
-from lightspeed_azure.proxy.inbound.key_source import Fetch, KeySource
+from lightspeed_azure.proxy.inbound.jwks import Fetch, FetchError, JwksFetcher, KeySource
+from lightspeed_azure.proxy.inbound.jwt import (
+    ClaimRules,
+    Validity,
+    VerificationKey,
+    unverified,
+)
 from lightspeed_azure.proxy.inbound.presented import bearer
-from lightspeed_azure.proxy.inbound.rejected import Reason, Rejected, frameless
-from lightspeed_azure.proxy.inbound.signatures import VerificationKey, verification_keys
+from lightspeed_azure.proxy.inbound.rejected import InboundRejected, Reason, frameless
 
 _MOST_VERIFIED = 4096
 """Tokens whose good signature is remembered: about one a caller."""
-
-_DISCOVERY = "/.well-known/openid-configuration"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class _Verified:
 
 
 class BearerJwt:
-    """Lets in whoever shows a JWT by the rules; for use on one event loop.
+    """Lets in callers with an acceptable JWT. Use it from one event loop.
 
     A header whose token was good is remembered by its hash until the token ends, or its issuer
     drops the key that it is signed with.
@@ -47,20 +48,20 @@ class BearerJwt:
 
     def __init__(
         self,
-        config: InboundConfiguration,
+        config: JwtInbound,
         *,
         clock: Clock = SYSTEM_CLOCK,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._rules = ClaimRules(config, clock=clock)
         self._clock = clock
-        self._fetcher = Fetcher(config.ca_bundle, allow_insecure=config.allow_insecure)
+        self._fetcher = JwksFetcher(config)
         self._verified: OrderedDict[bytes, _Verified] = OrderedDict()
 
-        def source(name: str, fetch: Fetch) -> KeySource:
+        def source(name: str, fetch: Callable[[str], Fetch]) -> KeySource:
             return KeySource(
                 name,
-                fetch,
+                functools.partial(fetch, name),
                 clock=clock,
                 refresh=config.key_refresh,
                 cooldown=config.key_cooldown,
@@ -69,14 +70,10 @@ class BearerJwt:
 
         # Each issuer's keys vouch for its own tokens only, unless the operator put them together.
         if config.jwks_uri is not None:
-            uri = config.jwks_uri
-            common = source(uri, lambda: self._keys_at(uri))
+            common = source(config.jwks_uri, self._fetcher.keys_at)
             self._sources = dict.fromkeys(config.issuer, common)
         else:
-            self._sources = {
-                issuer: source(issuer, lambda issuer=issuer: self._discovered(issuer))  # type: ignore[misc]
-                for issuer in config.issuer
-            }
+            self._sources = {each: source(each, self._fetcher.keys_of) for each in config.issuer}
         self._distinct = tuple(dict.fromkeys(self._sources.values()))
 
     async def start(self) -> None:
@@ -86,9 +83,9 @@ class BearerJwt:
             InvalidConfigurationError: ca_bundle cannot be used.
         """
         try:
-            await self._fetcher.check()
+            await self._fetcher.authorities()
         except FetchError as error:
-            raise InvalidConfigurationError(f"proxy.inbound.ca_bundle: {error}") from None
+            raise InvalidConfigurationError(str(error)) from None
         await asyncio.gather(*(source.start() for source in self._distinct))
 
     async def close(self) -> None:
@@ -99,7 +96,7 @@ class BearerJwt:
         """Let the request in; waits only where a key is not known yet.
 
         Raises:
-            Rejected: it is not let in.
+            InboundRejected: it is not let in.
         """
         shown = "\n".join(headers.getall("Authorization", ()))
         digest = hashlib.sha256(shown.encode("utf-8", "surrogateescape")).digest()
@@ -137,34 +134,12 @@ class BearerJwt:
         alg = self._rules.algorithm(jwt.header)
         kid = jwt.header.get("kid")
         if not isinstance(kid, str | None):
-            raise Rejected(Reason.MALFORMED, "The name of the key is no text")
-        # What is wrong in itself causes no fetch of keys.
-        source = self._sources[self._rules.issuer(jwt.claims)]
-        validity = self._rules.validity(jwt.claims, self._clock.wall())
+            raise InboundRejected(Reason.MALFORMED, "The name of the key must be text")
+        # A token that no key could make acceptable causes no fetch of keys.
+        validity = self._rules.validity(jwt.claims)
+        source = self._sources[jwt.claims["iss"]]
         for key in await source.candidates(kid, alg):
-            if key.verifies(alg, jwt.signed, jwt.signature):
+            if key.verifies(token, alg):
                 self._rules.permissions(jwt.claims)
                 return _Verified(source, key, validity)
-        raise Rejected(Reason.SIGNATURE, "The signature is not good")
-
-    async def _keys_at(self, uri: str) -> tuple[VerificationKey, ...]:
-        document = await self._fetcher.json(uri)
-        try:
-            return verification_keys(document)
-        except ValueError as error:
-            raise FetchError(f"{uri} {error}; check the address") from None
-
-    async def _discovered(self, issuer: str) -> tuple[VerificationKey, ...]:
-        """Return the keys where the issuer's own document says (OpenID Connect Discovery 1.0, 4)."""
-        where = issuer.rstrip("/") + _DISCOVERY
-        document = await self._fetcher.json(where)
-        if document.get("issuer") != issuer:
-            said = str(document.get("issuer"))[:200]
-            raise FetchError(
-                f"{where} says that its issuer is {said!r}, which is not what is configured, letter "
-                "by letter; list what the callers' tokens have in iss, and give jwks_uri"
-            )
-        uri = document.get("jwks_uri")
-        if not isinstance(uri, str):
-            raise FetchError(f"{where} names no jwks_uri; give it in the configuration")
-        return await self._keys_at(uri)
+        raise InboundRejected(Reason.SIGNATURE, "The signature is not good")

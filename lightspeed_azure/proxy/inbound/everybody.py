@@ -1,4 +1,4 @@
-"""Let everybody in: on this machine, or where something else decides."""
+"""Let everyone in: on this machine, or where something else decides."""
 
 import functools
 import ipaddress
@@ -8,19 +8,19 @@ from urllib.parse import urlsplit
 
 from lightspeed_azure.config.llama_stack import is_loopback
 from lightspeed_azure.proxy.inbound.presented import Headers
-from lightspeed_azure.proxy.inbound.rejected import Reason, Rejected
+from lightspeed_azure.proxy.inbound.rejected import InboundRejected, Reason
 
 _LONGEST = 300
-"""Characters that a scheme, a host name and a port have at most (RFC 1035, section 2.3.4)."""
+"""More characters than a scheme, a host name and a port can have (RFC 1035, section 2.3.4)."""
 
 
 @dataclass(frozen=True, slots=True)
 class InboundStatus:
-    """A snapshot for people; it holds no secret.
+    """A snapshot of inbound authentication; it contains no secret.
 
     Attributes:
         kind: `jwt`, `api_keys` or `none`.
-        ready: whether a good caller would be let in now.
+        ready: whether a caller with a good credential would be let in now.
         keys: how many keys are known.
         reloads: how often keys were read or fetched and had changed.
         failures: how often reading or fetching them failed.
@@ -36,7 +36,7 @@ class InboundStatus:
 
 
 class Everybody:
-    """Lets everybody in, as an operator said in words."""
+    """Lets everyone in, as the operator has allowed explicitly."""
 
     async def start(self) -> None:
         """Nothing is needed."""
@@ -49,12 +49,12 @@ class Everybody:
         del headers
 
     def status(self) -> InboundStatus:
-        """Return that everybody is let in."""
+        """Return a snapshot: always ready."""
         return InboundStatus("none", ready=True, keys=0, reloads=0, failures=0, last_error="")
 
 
 class OnThisMachine(Everybody):
-    """Lets in requests that address this machine by one of its own names.
+    """Lets in requests that address this machine by a loopback name.
 
     Web pages can reach loopback too: by a domain name of their own that resolves to it (DNS
     rebinding), or with a plain POST. Browsers put the page's name into Host and Origin.
@@ -64,11 +64,11 @@ class OnThisMachine(Everybody):
         """Let the request in, unless it comes from a web page.
 
         Raises:
-            Rejected: Host or Origin names another machine.
+            InboundRejected: Host or Origin names another machine.
         """
         shown = [f"//{host}" for host in headers.getall("Host", ())]
         if not all(is_loopback(_name(url)) for url in (*shown, *headers.getall("Origin", ()))):
-            raise Rejected(
+            raise InboundRejected(
                 Reason.FOREIGN,
                 "Without authentication the proxy answers only to names of this machine; call "
                 "http://127.0.0.1, or configure proxy.inbound",
@@ -86,14 +86,14 @@ def check_operator(headers: Headers, names: Collection[str]) -> None:
         names: host names by which operators call the port, in lower case.
 
     Raises:
-        Rejected: Host is another name, or Origin is another machine.
+        InboundRejected: Host is another name, or Origin is another machine.
     """
     hosts = [_name(f"//{host}") for host in headers.getall("Host", ())]
     origins = [_name(origin) for origin in headers.getall("Origin", ())]
     if not all(
         is_loopback(host) or _is_address(host) or host in names for host in hosts
     ) or not all(map(is_loopback, origins)):
-        raise Rejected(
+        raise InboundRejected(
             Reason.FOREIGN,
             "The admin port answers only to IP addresses, localhost and the names in "
             "proxy.admin_names, and to no web page; call it by its address, or add the name",

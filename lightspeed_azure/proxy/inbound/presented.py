@@ -1,23 +1,23 @@
-"""What a caller shows: one credential in one header, and nothing that can be read in two ways."""
+"""The credential of a request: exactly one, in one header, without ambiguity."""
 
 import re
 from collections.abc import Sequence
 from typing import Protocol
 
-from lightspeed_azure.proxy.inbound.rejected import Reason, Rejected
+from lightspeed_azure.proxy.inbound.rejected import InboundRejected, Reason
 
 LONGEST = 32 * 1024
 """Characters; Entra ID's tokens reach 8 kB, Keycloak's with many roles more."""
 
-# Visible ASCII but the comma, by which proxies join headers of one name.
+# Visible ASCII without the comma, which proxies use to join headers of the same name.
 _CREDENTIAL = re.compile(r"(?i:bearer) +([!-+\--~]+)")
 
 
 class Headers(Protocol):
-    """The headers of a request, with case-insensitive names, as multidict has them."""
+    """The headers of a request with case-insensitive names, such as a multidict."""
 
     def getall(self, key: str, default: Sequence[str]) -> Sequence[str]:
-        """Return every value of a header, in order."""
+        """Return all values of a header, in order."""
         ...
 
 
@@ -25,21 +25,23 @@ def bearer(headers: Headers) -> str:
     """Return the bearer token of a request (RFC 6750, section 2.1).
 
     Raises:
-        Rejected: there is none, more than one, or something else.
+        InboundRejected: there is none, more than one, or something else.
     """
     values = headers.getall("Authorization", ())
     if len(values) > 1:
-        raise Rejected(Reason.SEVERAL, "More than one Authorization header; send one")
+        raise InboundRejected(Reason.SEVERAL, "More than one Authorization header; send one")
     if not values or not values[0].strip():
-        raise Rejected(Reason.MISSING, "No Authorization header; send Authorization: Bearer …")
+        raise InboundRejected(
+            Reason.MISSING, "No Authorization header; send Authorization: Bearer …"
+        )
     value = values[0].strip(" \t")
     if len(value) > LONGEST:
-        raise Rejected(Reason.TOO_LARGE, "The credential is too long")
+        raise InboundRejected(Reason.TOO_LARGE, "The credential is too long")
     match = _CREDENTIAL.fullmatch(value)
     if match is None:
         if value[:7].lower() in ("bearer", "bearer "):
-            raise Rejected(Reason.MALFORMED, "Not one bearer token, and nothing besides")
-        raise Rejected(Reason.SCHEME, "Another scheme than Bearer")
+            raise InboundRejected(Reason.MALFORMED, "Not one bearer token, and nothing besides")
+        raise InboundRejected(Reason.SCHEME, "Another scheme than Bearer")
     return match.group(1)
 
 
@@ -47,13 +49,13 @@ def api_key(headers: Headers) -> str:
     """Return the key of a request: a bearer token, or the header `api-key` as Azure's clients send.
 
     Raises:
-        Rejected: there is none, more than one, or something else.
+        InboundRejected: there is none, more than one, or something else.
     """
     values = headers.getall("api-key", ())
     if not values:
         return bearer(headers)
     if len(values) > 1 or headers.getall("Authorization", ()):
-        raise Rejected(Reason.SEVERAL, "More than one credential; send one")
+        raise InboundRejected(Reason.SEVERAL, "More than one credential; send one")
     if len(values[0]) > LONGEST:
-        raise Rejected(Reason.TOO_LARGE, "The credential is too long")
+        raise InboundRejected(Reason.TOO_LARGE, "The credential is too long")
     return values[0].strip(" \t")

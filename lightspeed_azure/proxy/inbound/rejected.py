@@ -1,4 +1,4 @@
-"""Why a request was not let in."""
+"""Why a request is not let in."""
 
 import math
 from collections.abc import Coroutine
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Reason(StrEnum):
-    """Every reason there is: it is the label of a metric, so it holds nothing of the request."""
+    """The reasons; as the label of a metric a reason contains nothing of the request."""
 
     MISSING = "missing"
     SEVERAL = "several"
@@ -33,19 +33,19 @@ class Reason(StrEnum):
 
 
 _WITHOUT_ERROR = frozenset({Reason.MISSING, Reason.SCHEME})
-"""A request that tried no token gets a challenge without a code (RFC 6750, section 3.1)."""
+"""A request without a token gets a challenge without an error code (RFC 6750, section 3.1)."""
 
 _FORBIDDEN = frozenset({Reason.SCOPE, Reason.CLAIM})
 
 
-class Rejected(Exception):  # noqa: N818 - it is an answer to the caller rather than a failure here
-    """The caller was not let in; nothing of the request is in any attribute.
+class InboundRejected(Exception):  # noqa: N818 - a response, not a failure
+    """The request is not let in; no attribute contains anything of it.
 
     Attributes:
-        reason: why, fit for a metric's label.
+        reason: why, as a label for metrics.
         status: the HTTP status: 401, 403 or 503.
         message: why, in words for the caller.
-        headers: headers of the answer: the challenge (RFC 9110, section 11.6.1; RFC 6750,
+        headers: headers of the response: the challenge (RFC 9110, section 11.6.1; RFC 6750,
             section 3), or Retry-After.
     """
 
@@ -62,7 +62,7 @@ class Rejected(Exception):  # noqa: N818 - it is an answer to the caller rather 
             return
         self.status = 403 if reason in _FORBIDDEN or reason is Reason.FOREIGN else 401
         if reason is Reason.FOREIGN:
-            return  # there is nothing that the caller could show
+            return  # no credential would help
         self.headers["WWW-Authenticate"] = _challenge(reason, message, scope)
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -70,26 +70,26 @@ class Rejected(Exception):  # noqa: N818 - it is an answer to the caller rather 
 
 
 async def frameless(judging: Coroutine[Any, Any, None]) -> None:
-    """Await a judgement, and drop the frames of a rejection, whose locals hold the credential.
+    """Await `judging`, and drop the frames of a rejection: their locals hold the credential.
 
-    The errors that it follows from have frames of their own, so they are dropped too.
+    The errors that caused it have frames too, so they are dropped as well.
 
     Raises:
-        Rejected: as the judgement does.
+        InboundRejected: `judging` raised it.
     """
-    left: Rejected | None = None
+    left: InboundRejected | None = None
     try:
         await judging
-    except Rejected as rejected:
+    except InboundRejected as rejected:
         left = rejected.with_traceback(None)
         left.__cause__ = left.__context__ = None
     if left is not None:
         raise left
 
 
-def _rebuild(reason: Reason, message: str, fields: dict[str, object]) -> Rejected:
+def _rebuild(reason: Reason, message: str, fields: dict[str, object]) -> InboundRejected:
     """Unpickle: exceptions with keyword arguments do not do this by themselves."""
-    rejected = Rejected(reason, message)
+    rejected = InboundRejected(reason, message)
     rejected.__dict__.update(fields)
     return rejected
 

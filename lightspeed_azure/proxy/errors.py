@@ -1,4 +1,4 @@
-"""What the proxy answers where it has no answer of the stack's: errors in OpenAI's shape."""
+"""Errors that the proxy itself answers, in OpenAI's shape."""
 
 import json
 import math
@@ -10,7 +10,7 @@ from lightspeed_azure.errors import (
     StackUnavailableError,
     TokenError,
 )
-from lightspeed_azure.proxy.inbound import Rejected
+from lightspeed_azure.proxy.inbound import InboundRejected
 
 _KINDS = {
     401: "authentication_error",
@@ -22,13 +22,13 @@ _KINDS = {
 
 
 class Failure(Exception):  # noqa: N818 - it becomes an answer
-    """Ends a request with an answer of the proxy's own.
+    """Ends a request with an error of the proxy itself.
 
     Args:
         status: the HTTP status.
-        code: what a program may go by.
+        code: the error code, for programs.
         message: what happened and what to do; never a secret, never what the caller sent.
-        headers: further headers of the answer.
+        headers: further headers of the response.
     """
 
     def __init__(
@@ -50,10 +50,10 @@ class Failure(Exception):  # noqa: N818 - it becomes an answer
 
 
 def failure_of(error: Exception) -> Failure:
-    """Return what an error of ours becomes."""
+    """Return the failure that an exception becomes."""
     if isinstance(error, Failure):
         return error
-    if isinstance(error, Rejected):
+    if isinstance(error, InboundRejected):
         code = {401: "unauthorized", 403: "forbidden"}.get(error.status, "unavailable")
         return Failure(error.status, code, error.message, error.headers)
     if isinstance(error, ProviderDataError):

@@ -1,15 +1,17 @@
-"""One time limit for many tasks, at the cost of one timer for all of them."""
+"""How long a task may take, and how long it had to wait."""
 
 import asyncio
+import time
+from collections.abc import Awaitable, Callable, Generator
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 
 class Deadline:
-    """Cancels whoever stays in its block for too long, like `asyncio.timeout`, a fifth of its cost.
+    """Cancels tasks that stay in its block for too long: `asyncio.timeout` at a fifth of the cost.
 
-    As the limit is the same for all, whoever entered first is over it first: one timer is enough.
-    Use it from one event loop.
+    The limit is the same for all tasks, so the first one to enter is the first one to exceed it, and
+    one timer is enough. Use it from one event loop.
 
     Args:
         seconds: the limit.
@@ -22,7 +24,7 @@ class Deadline:
         self._timer: asyncio.TimerHandle | None = None
 
     def __call__(self) -> "_Block":
-        """Return the block: `with deadline():`; a task is in one of them at a time.
+        """Return the block for `with deadline():`; a task may be in one block at a time.
 
         Raises:
             TimeoutError: from the block, when it took too long.
@@ -33,19 +35,19 @@ class Deadline:
         return _Block(self, task)
 
     def enter(self, task: asyncio.Task[object]) -> None:
-        """Let the time of a task begin."""
+        """Start the time of a task."""
         loop = task.get_loop()
         self._inside[task] = loop.time() + self._seconds
         if self._timer is None:
             self._timer = loop.call_later(self._seconds, self._look, loop)
 
     def again(self, task: asyncio.Task[object]) -> None:
-        """Let the time of a task that is inside begin anew."""
+        """Restart the time of a task in its block."""
         if self._inside.pop(task, None) is not None:
             self.enter(task)
 
     def leave(self, task: asyncio.Task[object]) -> bool:
-        """Let it end; return whether it was too long."""
+        """End the time of a task; return whether it took too long."""
         self._inside.pop(task, None)
         if task in self._late:
             self._late.remove(task)
@@ -78,7 +80,7 @@ class _Block:
         return self
 
     def again(self) -> None:
-        """Let the time begin anew; for any task."""
+        """Restart the time; may be called from any task."""
         self._deadline.again(self._task)
 
     def __exit__(
@@ -93,3 +95,48 @@ class _Block:
             and kind is asyncio.CancelledError
         ):
             raise TimeoutError from error
+
+
+class Timed[T]:
+    """Awaits something, and reports how long it had to wait.
+
+    Args:
+        awaitable: what is awaited.
+        waited: called with the seconds, unless nothing had to be waited for.
+    """
+
+    __slots__ = ("_awaitable", "_waited")
+
+    def __init__(self, awaitable: Awaitable[T], waited: Callable[[float], None]) -> None:
+        self._awaitable = awaitable
+        self._waited = waited
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        steps = self._awaitable.__await__()
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        began = time.perf_counter()
+        try:
+            return (yield from _rest(steps, step))
+        finally:
+            self._waited(time.perf_counter() - began)
+
+
+def _rest[T](steps: Generator[Any, Any, T], step: Any) -> Generator[Any, Any, T]:
+    """Continue an awaitable after its first step."""
+    resume: Callable[[Any], Any]
+    while True:
+        try:
+            sent = yield step
+        except BaseException as error:  # noqa: BLE001 - a cancellation is passed on too
+            resume, argument = steps.throw, error
+        else:
+            resume, argument = steps.send, sent
+        try:
+            step = resume(argument)
+        except StopIteration as end:
+            result: T = end.value
+            return result

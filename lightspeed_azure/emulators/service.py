@@ -1,16 +1,20 @@
-"""One HTTP request and its answer, as the emulators see them: free of any server library.
+"""One emulated service: what it receives and answers, its faults, and what it counts.
 
-Header values and bodies carry tokens and secrets, so neither appears in a `repr`.
+Free of any server library. Header values and bodies carry tokens and secrets, so neither appears in
+a `repr`. Counters hold none: tokens appear in them as fingerprints.
 """
 
 import base64
 import json
+import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, unquote
 
-from lightspeed_azure.emulators.faults import Fault
+from lightspeed_azure.emulators.faults import Fault, FaultQueue
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """What the emulator sends back: one body, or `chunks` with `interval` seconds between them."""
 
     status: int
@@ -74,23 +78,23 @@ class Answer:
     @classmethod
     def of(
         cls, value: object, *, status: int = 200, headers: Mapping[str, str] | None = None
-    ) -> "Answer":
+    ) -> "Response":
         """Return `value` as a JSON answer."""
         return cls(status=status, body=json.dumps(value).encode(), headers=headers or {})
 
 
 @dataclass(frozen=True, slots=True)
 class Handling:
-    """How one request is to be dealt with: the fault that strikes it, and the honest answer.
+    """How to answer one request: its fault, and the correct answer.
 
-    `respond` is called at most once, and never when the fault takes the answer's place.
+    `respond` is called at most once, and never when the fault replaces the answer.
     """
 
     fault: Fault | None
-    respond: Callable[[], Answer] = field(repr=False)
+    respond: Callable[[], Response] = field(repr=False)
 
 
-class Service(Protocol):
+class EmulatedService(Protocol):
     """One emulated service. `receive` is called on the servers' thread, and must not wait."""
 
     @property
@@ -98,7 +102,71 @@ class Service(Protocol):
         """What the service is called in logs."""
 
     def receive(self, request: Request) -> Handling:
-        """Count the request, judge it at this moment, and say how to deal with it."""
+        """Count the request, judge it now, and return how to answer it."""
 
-    def refusal(self, fault: Fault) -> Answer:
+    def refusal(self, fault: Fault) -> Response:
         """Return the body that the real service sends with the status of `fault`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """The counters of a ledger at one moment."""
+
+    counts: Mapping[tuple[str, str], int]
+
+    def of(self, name: str) -> int:
+        """Return a counter without label; 0 when it was never counted."""
+        return self.counts.get((name, ""), 0)
+
+    def by(self, name: str) -> Mapping[str, int]:
+        """Return a labelled counter, by label."""
+        return MappingProxyType(
+            {label: number for (each, label), number in self.counts.items() if each == name}
+        )
+
+
+class Ledger:
+    """Named counters, some with labels. Safe for concurrent use."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: Counter[tuple[str, str]] = Counter()
+
+    def count(self, *names: str, **labelled: str) -> None:
+        """Add one to each of `names`, and to each label, all in one step."""
+        with self._lock:
+            self._counts.update((name, "") for name in names)
+            self._counts.update(labelled.items())
+
+    def snapshot(self) -> Tally:
+        """Return the counters as they stand."""
+        with self._lock:
+            return Tally(dict(self._counts))
+
+    def clear(self) -> None:
+        """Set all counters to 0."""
+        with self._lock:
+            self._counts.clear()
+
+
+class Emulator:
+    """A service that fails on demand.
+
+    Args:
+        clock: seconds since the epoch, as the service sees them.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._ledger = Ledger()
+        self._faults = FaultQueue()
+
+    def clear_faults(self) -> None:
+        """Drop all faults."""
+        self._faults.clear()
+
+    def _reset(self) -> None:
+        """Drop all faults, and set the counters to 0."""
+        self._faults.clear()
+        self._ledger.clear()

@@ -1,15 +1,21 @@
-"""A secret in a file that is read again each time, without watchers.
+"""Secrets in memory and in files.
 
-Made for Kubernetes: the kubelet swaps a `..data` symbolic link when a Secret changes, so neither
-the time stamp nor the inode of the path says anything; the content does. Reading costs about 10 µs.
+A `Redacted` value shows nothing in its repr. Debuggers and error trackers print the local variables of
+each frame of a traceback, so whatever holds a secret there as plain text is one: the configuration that
+comes in, the header that goes out.
+
+A `SecretFile` is read again each time, without watchers. When a Kubernetes Secret changes, the kubelet
+swaps a `..data` symbolic link, so neither the time stamp nor the inode of the path says anything; the
+content does. Reading costs about 10 µs.
 """
 
 import logging
 import os
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import SecretStr
 
@@ -24,6 +30,34 @@ _LARGEST = 1 << 20
 
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 """Opening a pipe must not wait for its other end."""
+
+
+class Redacted:
+    """A value whose repr shows nothing of it; the value itself is as usable as any other."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "<redacted>"
+
+
+class RedactedStr(Redacted, str):
+    """A text, such as the value of a header."""
+
+    __slots__ = ()
+
+
+class RedactedDict(Redacted, dict[str, Any]):
+    """A mapping, such as a configuration or provider data; values inside it have their own repr."""
+
+
+def redacted(configuration: Any) -> Any:
+    """Return mappings, and those in a list, as `RedactedDict`; any other value as it is."""
+    if isinstance(configuration, Mapping):
+        return RedactedDict({str(key): item for key, item in configuration.items()})
+    if isinstance(configuration, list | tuple):
+        return [redacted(item) for item in configuration]
+    return configuration
 
 
 class SecretFile:
@@ -223,7 +257,7 @@ def _read(path: str) -> tuple[bytes, bool]:
 
 
 def is_mounted_alone(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> bool:
-    """Return whether a path is mounted so that no update reaches it; False where nobody can say.
+    """Return whether a path is mounted so that no update reaches it; False where that is unknown.
 
     Kubernetes mounts with `subPath` so, and containers engines a single bound file: what is
     mounted is one inode, and a file put in its place later is never seen. A directory mounted with

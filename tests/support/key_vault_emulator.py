@@ -1,4 +1,4 @@
-"""Azure Key Vault: hands its secrets to whoever carries a good Entra ID token for it.
+"""Azure Key Vault: returns its secrets to requests with a good Entra ID token for it.
 
 https://learn.microsoft.com/rest/api/keyvault/secrets/get-secret/get-secret,
 https://learn.microsoft.com/azure/key-vault/general/authentication-requests-and-responses
@@ -8,12 +8,10 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from lightspeed_azure.emulators.emulated import Emulated
 from lightspeed_azure.emulators.entra import EntraEmulator
-from lightspeed_azure.emulators.exchange import Answer, Handling, Request
 from lightspeed_azure.emulators.faults import Fault
-from lightspeed_azure.emulators.ledgers import Tally
-from lightspeed_azure.emulators.tokens import TokenIssuer, TokenRefusedError
+from lightspeed_azure.emulators.service import Emulator, Handling, Request, Response, Tally
+from lightspeed_azure.emulators.tokens import TokenRefusedError
 
 RESOURCE = "https://vault.azure.net"
 
@@ -24,12 +22,11 @@ class _Secret:
     enabled: bool = True
 
 
-class KeyVaultEmulator(Emulated):
+class KeyVaultEmulator(Emulator):
     """Stands in for ``https://{vault}.vault.azure.net``; safe for concurrent use.
 
     Args:
-        tokens: judges bearer tokens.
-        entra: whose tenants count as issuers.
+        entra: issues and judges the tokens.
         clock: seconds since the epoch.
 
     Attributes:
@@ -40,11 +37,8 @@ class KeyVaultEmulator(Emulated):
 
     name = "Key Vault"
 
-    def __init__(
-        self, *, tokens: TokenIssuer, entra: EntraEmulator, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, *, entra: EntraEmulator, clock: Callable[[], float]) -> None:
         super().__init__(clock)
-        self._tokens = tokens
         self._entra = entra
         self.endpoint = ""
         self.reset()
@@ -53,12 +47,12 @@ class KeyVaultEmulator(Emulated):
         return f"KeyVaultEmulator(endpoint={self.endpoint!r})"
 
     def reset(self) -> None:
-        """Start anew: no secrets, no faults, counters at nought."""
+        """Reset: no secrets, no faults, counters at 0."""
         with self._lock:
             self.resource = RESOURCE
             self.readers: frozenset[str] | None = None
             self._secrets: dict[str, _Secret] = {}
-            self._begin_anew()
+            self._reset()
 
     def write(self, name: str, value: str) -> str:
         """Add a version of a secret and return its id, 32 hex digits."""
@@ -73,16 +67,16 @@ class KeyVaultEmulator(Emulated):
             self._secrets[name.lower()].enabled = False
 
     def fault(self, fault: Fault, *, times: int | None = None) -> None:
-        """Let `fault` strike the next `times` requests that carry a token (None: all)."""
+        """Apply `fault` to the next `times` requests that carry a token (None: all)."""
         self._faults.add(fault, times=times, on=frozenset({"secrets"}))
 
     @property
     def requests(self) -> Tally:
-        """What was asked: `of("challenged" | "read")`, `by("status")`, `by("secret")`."""
+        """The counters: `of("challenged" | "read")`, `by("status")`, `by("secret")`."""
         return self._ledger.snapshot()
 
     def receive(self, request: Request) -> Handling:
-        """Judge the token now, count the request, and say how to deal with it."""
+        """Judge the token now, count the request, and return how to answer it."""
         reader = self._reader(request)
         if reader is None:
             self._ledger.count("challenged", status="401")
@@ -90,7 +84,7 @@ class KeyVaultEmulator(Emulated):
         self._ledger.count("read")
         return Handling(self._faults.take("secrets"), lambda: self._answer(request, reader))
 
-    def refusal(self, fault: Fault) -> Answer:
+    def refusal(self, fault: Fault) -> Response:
         """Return what Key Vault says when it is overloaded or out of order."""
         code = {429: "Throttled"}.get(fault.code, "InternalServerError")
         return _error(fault.code, code, "The request was not processed; try again later.")
@@ -99,26 +93,24 @@ class KeyVaultEmulator(Emulated):
         """Return the client id of a good token."""
         audiences = frozenset({RESOURCE, f"{RESOURCE}/"})
         try:
-            claims = self._tokens.judge(
-                request.bearer(), audiences=audiences, issuers=self._entra.issuers
-            )
+            claims = self._entra.judge(request.bearer(), audiences=audiences)
         except TokenRefusedError:
             return None
         return str(claims["appid"])
 
-    def _challenge(self) -> Answer:
+    def _challenge(self) -> Response:
         authority = f"{self._entra.authority}/{self._entra.tenant_id}"
         challenge = f'Bearer authorization="{authority}", resource="{self.resource}"'
         text = "AKV10000: Request is missing a Bearer or PoP token."
         return _error(401, "Unauthorized", text, {"WWW-Authenticate": challenge})
 
-    def _answer(self, request: Request, reader: str) -> Answer:
+    def _answer(self, request: Request, reader: str) -> Response:
         with self._lock:
             answer = self._found(request, reader)
         self._ledger.count(status=str(answer.status))
         return answer
 
-    def _found(self, request: Request, reader: str) -> Answer:
+    def _found(self, request: Request, reader: str) -> Response:
         match request.path.strip("/").split("/"):
             case ["secrets", name]:
                 version = ""
@@ -141,7 +133,7 @@ class KeyVaultEmulator(Emulated):
             return _error(403, "Forbidden", "Operation get is not allowed on a disabled secret.")
         version = version or list(secret.versions)[-1]
         now = int(self._clock())
-        return Answer.of(
+        return Response.of(
             {
                 "value": secret.versions[version],
                 "id": f"{self.endpoint}/secrets/{name}/{version}",
@@ -157,7 +149,7 @@ class KeyVaultEmulator(Emulated):
         )
 
 
-def _error(status: int, code: str, text: str, headers: dict[str, str] | None = None) -> Answer:
-    return Answer.of(
+def _error(status: int, code: str, text: str, headers: dict[str, str] | None = None) -> Response:
+    return Response.of(
         {"error": {"code": code, "message": text}}, status=status, headers=headers or {}
     )

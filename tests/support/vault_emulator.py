@@ -13,10 +13,8 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from lightspeed_azure.emulators.emulated import Emulated
-from lightspeed_azure.emulators.exchange import Answer, Handling, Request
 from lightspeed_azure.emulators.faults import Fault
-from lightspeed_azure.emulators.ledgers import Tally
+from lightspeed_azure.emulators.service import Emulator, Handling, Request, Response, Tally
 
 _JSON = "application/json"
 _INVALID = "2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n"
@@ -38,7 +36,7 @@ class _Version:
     deleted: float | None = None
 
 
-class VaultEmulator(Emulated):
+class VaultEmulator(Emulator):
     """Stands in for ``https://vault.example:8200``; safe for concurrent use.
 
     Args:
@@ -65,7 +63,7 @@ class VaultEmulator(Emulated):
         return f"VaultEmulator(endpoint={self.endpoint!r}, sealed={self.sealed})"
 
     def reset(self) -> None:
-        """Start anew: no secrets, one token that never ends, no faults, counters at nought."""
+        """Reset: no secrets, one token that never ends, no faults, counters at 0."""
         with self._lock:
             self.namespace = ""
             self.sealed = False
@@ -75,7 +73,7 @@ class VaultEmulator(Emulated):
             self.service_accounts: dict[str, str] = {}
             self._secrets: dict[str, list[_Version]] = {}
             self._tokens: dict[str, _Token] = {}
-            self._begin_anew()
+            self._reset()
         self.token = self.create_token()
 
     # -- what a test or an operator does ---------------------------------------------------------
@@ -114,7 +112,7 @@ class VaultEmulator(Emulated):
             self._tokens.clear()
 
     def fault(self, fault: Fault, *, times: int | None = None, on: str = "read") -> None:
-        """Let `fault` strike.
+        """Apply `fault` to requests.
 
         Args:
             fault: what happens.
@@ -126,13 +124,13 @@ class VaultEmulator(Emulated):
 
     @property
     def requests(self) -> Tally:
-        """What was asked: `of("read" | "login" | "lookup" | "renew")`, `by("status")`, `by("path")`."""
+        """The counters: `of("read" | "login" | "lookup" | "renew")`, `by("status")`, `by("path")`."""
         return self._ledger.snapshot()
 
     # -- the service -----------------------------------------------------------------------------
 
     def receive(self, request: Request) -> Handling:
-        """Count the request, and say how to deal with it."""
+        """Count the request, and return how to answer it."""
         parts = tuple(request.path.strip("/").split("/"))
         match parts:
             case ("v1", "auth", "token", action):
@@ -144,22 +142,22 @@ class VaultEmulator(Emulated):
         self._ledger.count(kind, path=request.path)
         return Handling(self._faults.take(on), lambda: self._answer(kind, request))
 
-    def refusal(self, fault: Fault) -> Answer:
+    def refusal(self, fault: Fault) -> Response:
         """Return what Vault says when it is sealed, overloaded or out of order."""
         texts = {429: "request path: rate limit quota exceeded", 503: "Vault is sealed"}
         return _errors(fault.code, texts.get(fault.code, "internal error"))
 
-    def _answer(self, kind: str, request: Request) -> Answer:
+    def _answer(self, kind: str, request: Request) -> Response:
         with self._lock:
             answer = self._judged(kind, request)
         self._ledger.count(status=str(answer.status))
         return answer
 
-    def _judged(self, kind: str, request: Request) -> Answer:
+    def _judged(self, kind: str, request: Request) -> Response:
         if self.sealed:
             return _errors(503, "Vault is sealed")
         if self.active_node:
-            return Answer(307, headers={"Location": f"{self.active_node}{request.path}"})
+            return Response(307, headers={"Location": f"{self.active_node}{request.path}"})
         if request.headers.get("x-vault-namespace", "").strip("/") != self.namespace.strip("/"):
             return _errors(404, "no handler for route. route entry not found.")
         if kind == "login":
@@ -170,7 +168,7 @@ class VaultEmulator(Emulated):
             return _errors(403, _INVALID if value else "permission denied")
         return self._of_token(kind, value, token) or self._read(request, token)
 
-    def _of_token(self, kind: str, value: str, token: _Token) -> Answer | None:
+    def _of_token(self, kind: str, value: str, token: _Token) -> Response | None:
         """Answer a question about the token itself."""
         if kind == "lookup":
             left = 0 if token.ends is None else int(token.ends - self._clock())
@@ -182,7 +180,7 @@ class VaultEmulator(Emulated):
         token.ends = self._clock() + token.ttl
         return self._auth(value, token)
 
-    def _login(self, request: Request) -> Answer:
+    def _login(self, request: Request) -> Response:
         form = request.json()
         role = self.service_accounts.get(str(form.get("jwt")))
         if role is None or role != form.get("role"):
@@ -192,7 +190,7 @@ class VaultEmulator(Emulated):
         self._tokens[value] = token
         return self._auth(value, token)
 
-    def _auth(self, value: str, token: _Token) -> Answer:
+    def _auth(self, value: str, token: _Token) -> Response:
         auth = {
             "client_token": value,
             "accessor": secrets.token_urlsafe(12),
@@ -203,7 +201,7 @@ class VaultEmulator(Emulated):
         }
         return _data(None, auth=auth)
 
-    def _read(self, request: Request, token: _Token) -> Answer:
+    def _read(self, request: Request, token: _Token) -> Response:
         prefix = f"/v1/{self.mount}/data/"
         if not request.path.startswith(prefix):
             return _errors(404, f'no handler for route "{request.path.removeprefix("/v1/")}".')
@@ -213,7 +211,7 @@ class VaultEmulator(Emulated):
         versions = self._secrets.get(path, [])
         number = int(request.query.get("version", 0)) or len(versions)
         if not 0 < number <= len(versions):
-            return Answer.of({"errors": []}, status=404)
+            return Response.of({"errors": []}, status=404)
         found = versions[number - 1]
         metadata = {
             "created_time": _time(found.created),
@@ -227,14 +225,14 @@ class VaultEmulator(Emulated):
         return _data({"data": dict(found.values), "metadata": metadata})
 
 
-def _data(data: object, *, auth: object = None, status: int = 200) -> Answer:
+def _data(data: object, *, auth: object = None, status: int = 200) -> Response:
     body = {"request_id": str(uuid.uuid4()), "lease_id": "", "renewable": False, "data": data}
     body |= {"lease_duration": 0, "wrap_info": None, "warnings": None, "auth": auth}
-    return Answer(status, Answer.of(body).body, _JSON)
+    return Response(status, Response.of(body).body, _JSON)
 
 
-def _errors(status: int, *texts: str) -> Answer:
-    return Answer(status, Answer.of({"errors": list(texts)}).body, _JSON)
+def _errors(status: int, *texts: str) -> Response:
+    return Response(status, Response.of({"errors": list(texts)}).body, _JSON)
 
 
 def _time(seconds: float) -> str:
