@@ -11,7 +11,7 @@ from fake_stack import serving, stack
 from families import FAMILY
 from proxying import CHAT, QUESTION, TOKEN, signed_in
 
-from lightspeed_azure import AzureEntraIDManager
+from lightspeed_azure import AzureEntraIDManager, StackUnavailableError
 from lightspeed_azure.transports import AsyncTokenTransport, TokenTransport
 
 
@@ -71,4 +71,24 @@ async def test_a_stack_that_fails(handle: Any, asynchronous: bool) -> None:
         assert carried
         assert all(carried)
         canary.read_error("error", caught.value)
+    manager.close()
+
+
+async def only_its_version(request: web.BaseRequest) -> web.StreamResponse:
+    """Tell the version, and hang up on every other request."""
+    if request.path == "/v1/version":
+        return web.json_response({"version": FAMILY.version})
+    return await resets(request)
+
+
+@pytest.mark.parametrize("asynchronous", [True, False])
+async def test_a_stack_that_does_not_tell_its_models(asynchronous: bool) -> None:
+    """The error does not lead to the request for the models, which authenticates the caller."""
+    manager = signed_in()
+    async with serving(only_its_version) as url:
+        with pytest.raises(StackUnavailableError) as caught:
+            await ask(url, manager, asynchronous=asynchronous)
+    assert "when asked for its models and providers" in str(caught.value)
+    assert caught.value.__context__ is None
+    assert caught.value.__cause__ is None
     manager.close()

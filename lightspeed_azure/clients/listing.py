@@ -49,10 +49,11 @@ async def ask(get: Get, family: str | None = None) -> Listing:
         status, failure = _status(error), network_failure(error)
         reason = type(error).__name__ if failure is None else failure.words
         said = f"answered {status}" if status else f"gave no answer ({reason})"
-        raise StackUnavailableError(
-            f"The stack {said} when asked for its models and providers, so it is unknown which "
-            "models need a token; check llama_stack.url and api_key, and that it runs"
-        ) from None
+    # Raised here: the client's error has the request, and with it what authenticates the caller.
+    raise StackUnavailableError(
+        f"The stack {said} when asked for its models and providers, so it is unknown which "
+        "models need a token; check llama_stack.url and api_key, and that it runs"
+    )
 
 
 async def _version(get: Get) -> Any:
@@ -60,12 +61,12 @@ async def _version(get: Get) -> Any:
     try:
         return await get("/v1/version")
     except Exception as error:  # noqa: BLE001 - each client's errors are its own
-        if _status(error) == 426:  # only a client of another version gets it, on any path
-            raise StackUnavailableError(
-                "The stack answered 426: its version and that of its client must agree in the first "
-                "two numbers; install the client of the stack's version"
-            ) from None
-        return None
+        if _status(error) != 426:  # only a client of another version gets it, on any path
+            return None
+    raise StackUnavailableError(
+        "The stack answered 426: its version and that of its client must agree in the first "
+        "two numbers; install the client of the stack's version"
+    )
 
 
 def _status(error: Exception) -> int | None:
