@@ -1,4 +1,4 @@
-"""A resolver to copy: keys out of `pass`, the standard unix password manager.
+"""A resolver to copy: keys from `pass`, the standard unix password manager.
 
 credential_resolvers:
 - name: pass
@@ -10,7 +10,7 @@ options: {folder: lightspeed}
 import asyncio
 
 from lightspeed_azure.errors import ResolverUnavailableError
-from lightspeed_azure.keys import PASS, Answer, Question
+from lightspeed_azure.keys import PASS, Answer, HookCall
 
 
 class PassResolver:
@@ -19,9 +19,9 @@ class PassResolver:
     def __init__(self, folder: str = "lightspeed") -> None:
         self.folder = folder
 
-    async def before(self, question: Question) -> object:
-        """Answer, pass where there is no such entry, or say why not; a plain `def` may be too."""
-        entry = f"{self.folder}/{question.provider_id}/{question.field}"
+    async def before(self, call: HookCall) -> object:
+        """Answer, pass if there is no such entry, or raise; a plain `def` works too."""
+        entry = f"{self.folder}/{call.provider_id}/{call.field}"
         pipe = asyncio.subprocess.PIPE
         command = await asyncio.create_subprocess_exec(
             "pass", "show", entry, stdout=pipe, stderr=pipe

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from token_cache_fakes import FakeClock, FakeScheduler
 
-from lightspeed_azure.keys import ResolverRegistry, standing_in
-from lightspeed_azure.keys.registration import Registration
+from lightspeed_azure.keys import ResolverRegistry, registry_replaced
+from lightspeed_azure.keys.resolver import Resolver
 
 
 class Hook:
@@ -22,7 +22,7 @@ class Hook:
             entry_points=lambda: plug_ins, clock=self.clock, scheduler=self.scheduler
         )
 
-    def registered(self, resolver: object, **settings: Any) -> AbstractContextManager[Registration]:
+    def registered(self, resolver: object, **settings: Any) -> AbstractContextManager[Resolver]:
         """Register a resolver."""
         return self.registry.registered(resolver, **settings)
 
@@ -51,7 +51,7 @@ def hook_fixture(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Iterator[Hoo
     for name in ("OPENAI_API_KEY", "AZURE_OPENAI_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     hook = Hook()
-    with standing_in(hook.registry):
+    with registry_replaced(hook.registry):
         yield hook
 
 

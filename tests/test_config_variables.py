@@ -139,4 +139,4 @@ def test_the_source_of_a_key_says_it_too(
         monkeypatch.setenv("SOME_KEY", value)
     source = EnvironmentKey(ProviderCredential(provider_id="o", source=Source(env="SOME_KEY")))
     assert asyncio.run(source.get("o", "openai_api_key")) is None
-    assert source.aging.fault == f"variable SOME_KEY {words}"
+    assert source.fault == f"variable SOME_KEY {words}"

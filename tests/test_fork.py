@@ -114,10 +114,10 @@ def test_every_lock_is_free_in_a_child() -> None:
     assert {each for each in found if not each.startswith(("emulators/", "demo/"))} == {
         "clients/holder.py",  # replaced
         "concurrency/fork.py",
-        "keys/flight.py",  # dropped
         "keys/runner.py",  # replaced
-        "keys/workers.py",  # dropped by the runner
-        "tokens/flight.py",  # dropped
+        "keys/bounded_adapter.py",  # dropped with the session
+        "concurrency/single_flight.py",  # dropped
+        "concurrency/workers.py",  # dropped by the runner
         "concurrency/timer.py",  # replaced
         "transports/sync_source.py",  # dropped with the portal
     }

@@ -608,7 +608,7 @@ def test_key_variables_follow_from_the_providers(combined: dict[str, str]) -> No
     stack = container(combined["everything"], "llama-stack", "stack")
     keys = {each["name"] for each in stack["env"] if each["name"].endswith("_API_KEY")}
     assert keys == {f"{each.upper()}_API_KEY" for each in PROVIDERS}
-    naming = pytest.importorskip("lightspeed_azure.keys.environment_names")
+    naming = pytest.importorskip("lightspeed_azure.keys.api_key")
     assert keys == {naming.environment_name(each) for each in PROVIDERS}
     spec = importlib.util.spec_from_file_location("verify", KUBERNETES / "verify.py")
     assert spec is not None

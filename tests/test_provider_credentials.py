@@ -204,7 +204,7 @@ def test_what_cannot_work(block: Any, message: str) -> None:
     [
         (b"one\ntwo", "more than one line"),
         (b"\xff\xfe", "is not text"),
-        (b"x" * 20_000, "larger than 16 KiB"),
+        (b"x" * 20_000, "has more than 16000 bytes"),
         ("schlüssel".encode(), "characters that no key has"),
         (b'{"type": "service_account"}', "source: {google"),
     ],

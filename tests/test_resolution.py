@@ -14,17 +14,17 @@ from lightspeed_azure.errors import CredentialResolutionError, InvalidConfigurat
 from lightspeed_azure.keys import (
     PASS,
     Answer,
-    Ask,
     Failure,
+    HookCall,
     Outcome,
-    Question,
     ResolverRegistry,
+    Rewrite,
     aget_api_key,
     aresolve_credential,
     registered,
-    standing_in,
+    registry_replaced,
 )
-from lightspeed_azure.keys.registration import Registration
+from lightspeed_azure.keys.resolver import Resolver
 
 __all__ = ["hook_fixture"]
 
@@ -124,12 +124,12 @@ async def test_a_question_may_be_changed(hook: Hook) -> None:
     """What follows, resolvers and function, sees the changed arguments."""
     seen = []
 
-    def spy(question: Question) -> object:
+    def spy(question: HookCall) -> object:
         seen.append(dict(question.arguments))
         return PASS
 
     with (
-        hook.registered(lambda _: Ask(right=10), on=[add, aadd]),
+        hook.registered(lambda _: Rewrite(right=10), on=[add, aadd]),
         hook.registered(spy, on=[add, aadd]),
     ):
         assert await both(lambda: add(1), lambda: aadd(1)) == {11}
@@ -144,7 +144,7 @@ async def test_resolvers_are_asked_in_order(hook: Hook) -> None:
         def __init__(self, name: str) -> None:
             self.name = name
 
-        def before(self, _: Question) -> object:
+        def before(self, _: HookCall) -> object:
             trace.append(f"before {self.name}")
             return PASS
 
@@ -166,7 +166,7 @@ async def test_after_may_wrap_the_answer(hook: Hook) -> None:
     """Whoever answered: the function, or a resolver before it."""
 
     class Doubling:
-        def after(self, _: Question, outcome: Outcome) -> object:
+        def after(self, _: HookCall, outcome: Outcome) -> object:
             return Answer(outcome.value * 2) if isinstance(outcome, Answer) else PASS
 
     with hook.registered(Doubling(), on=[add, aadd]):
@@ -188,7 +188,7 @@ async def test_after_may_turn_an_error_into_an_answer(hook: Hook) -> None:
         raise error
 
     class Mending:
-        def after(self, _: Question, outcome: Outcome) -> object:
+        def after(self, _: HookCall, outcome: Outcome) -> object:
             return Answer(0) if isinstance(outcome, Failure) and outcome.error is error else PASS
 
     class Watching:
@@ -208,7 +208,7 @@ async def test_after_may_turn_an_error_into_an_answer(hook: Hook) -> None:
 def test_methods_are_told_apart_by_their_object(hook: Hook) -> None:
     """`self` is an argument like others, so two objects are two questions."""
 
-    def answer(question: Question) -> object:
+    def answer(question: HookCall) -> object:
         return Answer(question.arguments["self"].start * 100)
 
     with hook.registered(answer, on=[Counter.plus], ttl=60):
@@ -224,7 +224,7 @@ def test_arguments_that_cannot_be_compared_work(hook: Hook) -> None:
 
     calls = []
 
-    def answer(question: Question) -> object:
+    def answer(question: HookCall) -> object:
         calls.append(question)
         return Answer(len(question.arguments["items"]) + 100)
 
@@ -237,7 +237,7 @@ def test_who_asks_one_resolver_does_not_depend_on_another(hook: Hook) -> None:
     """Neither one that fails nor one that would replace the answer is asked, before or after."""
 
     class Other:
-        def after(self, _: Question, __: Outcome) -> object:
+        def after(self, _: HookCall, __: Outcome) -> object:
             raise RuntimeError("down")
 
     with (
@@ -290,11 +290,11 @@ def test_a_registration_ends_with_its_block(hook: Hook) -> None:
     ("resolver", "settings", "match"),
     [
         (object(), {}, "neither before"),
-        (len, {"timeout": 0}, "timeout must be more than 0"),
-        (len, {"on_error": "ignore"}, "on_error must be fallback or fail"),
-        (len, {"ttl": -1}, "ttl must be"),
-        (len, {"failures": 0}, "failures must be 1 or more"),
-        (len, {"colour": "red"}, "no such setting among colour"),
+        (len, {"timeout": 0}, "'len': timeout: must be more than 0"),
+        (len, {"on_error": "ignore"}, "on_error: must be one of fallback, fail"),
+        (len, {"ttl": -1}, "ttl: must be at least 0 seconds"),
+        (len, {"failures": 0}, "failures: must be at least 1"),
+        (len, {"colour": "red"}, "colour: there is no such key"),
     ],
 )
 def test_a_registration_that_cannot_work_is_refused(
@@ -314,14 +314,14 @@ def test_who_registers_while_another_asks_is_not_missed(hook: Hook) -> None:
     entered: list[Any] = []
 
     class Racing(ResolverRegistry):
-        def chain(self, function: str) -> tuple[Registration, ...]:
-            found = super().chain(function)
+        def resolvers_of(self, function: str) -> tuple[Resolver, ...]:
+            found = super().resolvers_of(function)
             if not entered:
                 entered.append(self.registered(lambda _: Answer("of-the-late-one")))
                 entered[0].__enter__()
             return found
 
-    with standing_in(Racing(entry_points=list)):
+    with registry_replaced(Racing(entry_points=list)):
         assert get_api_key("openai") is None
         assert value(get_api_key("openai")) == "of-the-late-one"
         entered[0].__exit__(None, None, None)
@@ -344,7 +344,7 @@ async def test_sync_callers_on_an_event_loop_reach_async_resolvers(hook: Hook) -
     """The resolver runs on a loop of its own, so a call that holds up this one still ends."""
     loops = set()
 
-    async def answer(question: Question) -> object:
+    async def answer(question: HookCall) -> object:
         loops.add(asyncio.get_running_loop())
         await asyncio.sleep(0)
         return Answer(question.provider_id)
@@ -363,10 +363,10 @@ def test_a_resolver_may_ask_for_a_key_itself(
     """What it asks passes it by: no endless recursion, and no wait for itself."""
     monkeypatch.setenv("OPENAI_API_KEY", "of-the-environment")
 
-    def wrap(question: Question) -> object:
+    def wrap(question: HookCall) -> object:
         return Answer(f"wrapped {value(get_api_key(question.provider_id))}")
 
-    async def awrap(question: Question) -> object:
+    async def awrap(question: HookCall) -> object:
         return Answer(f"wrapped {value(get_api_key(question.provider_id))}")
 
     with hook.registered(wrap if kind == "sync" else awrap):

@@ -19,9 +19,9 @@ from lightspeed_azure.errors import (
 from lightspeed_azure.keys import (
     PASS,
     Answer,
-    Ask,
+    HookCall,
     Outcome,
-    Question,
+    Rewrite,
     aresolve_credential,
     extensible,
     resolve_credential,
@@ -33,62 +33,62 @@ SECRET = "sk-can4ry-in-a-resolver"
 ASK = ("openai", "openai_api_key")
 
 
-def raising(_: Question) -> object:
+def raising(_: HookCall) -> object:
     """Raise, with the key in the text."""
     raise RuntimeError(SECRET)
 
 
-def leaving(_: Question) -> object:
+def leaving(_: HookCall) -> object:
     """Try to end the process."""
     raise SystemExit(SECRET)
 
 
-def unavailable(_: Question) -> object:
+def unavailable(_: HookCall) -> object:
     """Say in its own words what is wrong."""
     raise ResolverUnavailableError("the safe is shut")
 
 
-def as_bytes(_: Question) -> object:
+def as_bytes(_: HookCall) -> object:
     """Forget to decode."""
     return Answer(SECRET.encode())
 
 
-def as_mapping(_: Question) -> object:
+def as_mapping(_: HookCall) -> object:
     """Answer with all that there is."""
     return Answer({"openai_api_key": SECRET, "other": SECRET})
 
 
-def huge(_: Question) -> object:
+def huge(_: HookCall) -> object:
     """Answer with more than a header can carry."""
     return Answer(SECRET * 1000)
 
 
-def with_line_break(_: Question) -> object:
+def with_line_break(_: HookCall) -> object:
     """Answer with a header of its own."""
     return Answer(f"{SECRET}\r\nX-Evil: 1")
 
 
-def ending_in_line_break(_: Question) -> object:
+def ending_in_line_break(_: HookCall) -> object:
     """Answer with the file's last line break."""
     return Answer(SecretStr(f"{SECRET}\n"))
 
 
-def with_nul(_: Question) -> object:
+def with_nul(_: HookCall) -> object:
     """Answer with a control character."""
     return Answer(f"{SECRET}\0")
 
 
-def empty(_: Question) -> object:
+def empty(_: HookCall) -> object:
     """Answer with nothing."""
     return Answer(SecretStr("  "))
 
 
-def of_another_field(_: Question) -> object:
+def of_another_field(_: HookCall) -> object:
     """Answer with what belongs to another field."""
     return Answer(SECRET, provider_id="openai", field="azure_api_key")
 
 
-def of_another_provider(_: Question) -> object:
+def of_another_provider(_: HookCall) -> object:
     """Answer with another provider's key."""
     return Answer(SECRET, provider_id="watsonx")
 
@@ -97,32 +97,32 @@ async def _later() -> str:
     return SECRET
 
 
-def never_awaited(_: Question) -> object:
+def never_awaited(_: HookCall) -> object:
     """Return a coroutine without being one."""
     return _later()
 
 
-def never_awaited_inside(_: Question) -> object:
+def never_awaited_inside(_: HookCall) -> object:
     """Answer with a coroutine."""
     return Answer(_later())
 
 
-def returning_nothing(_: Question) -> object:
+def returning_nothing(_: HookCall) -> object:
     """Forget to return."""
     return None
 
 
-def returning_text(_: Question) -> object:
+def returning_text(_: HookCall) -> object:
     """Return the key, and not an answer."""
     return SECRET
 
 
-def asking_wrongly(_: Question) -> object:
+def asking_wrongly(_: HookCall) -> object:
     """Ask on with an argument that there is not."""
-    return Ask(provider="openai")
+    return Rewrite(provider="openai")
 
 
-FAULTS: dict[Callable[[Question], object], str] = {
+FAULTS: dict[Callable[[HookCall], object], str] = {
     raising: "raised",
     leaving: "raised",
     unavailable: "unavailable",
@@ -143,10 +143,10 @@ FAULTS: dict[Callable[[Question], object], str] = {
 }
 
 
-def as_async(resolver: Callable[[Question], object]) -> Callable[..., Any]:
+def as_async(resolver: Callable[[HookCall], object]) -> Callable[..., Any]:
     """Return the same resolver as a coroutine function."""
 
-    async def before(question: Question) -> object:
+    async def before(question: HookCall) -> object:
         await asyncio.sleep(0)
         return resolver(question)
 
@@ -161,7 +161,7 @@ def kind(request: pytest.FixtureRequest) -> Callable[..., Any]:
 
 @pytest.mark.parametrize("resolver", FAULTS, ids=lambda resolver: resolver.__name__)
 async def test_a_fault_is_a_clear_error(
-    hook: Hook, kind: Callable[..., Any], resolver: Callable[[Question], object]
+    hook: Hook, kind: Callable[..., Any], resolver: Callable[[HookCall], object]
 ) -> None:
     """With `fail`: it names resolver, provider and field, and never shows the value."""
     with hook.registered(kind(resolver), name="mine", on_error="fail"):
@@ -187,7 +187,7 @@ async def test_a_fault_is_a_clear_error(
 async def test_a_fault_is_passed_by(
     hook: Hook,
     kind: Callable[..., Any],
-    resolver: Callable[[Question], object],
+    resolver: Callable[[HookCall], object],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With `fallback`: as if it had passed; the next resolver answers, or the environment."""
@@ -206,18 +206,18 @@ async def test_a_fault_is_passed_by(
 def test_a_fault_after_the_function(
     hook: Hook,
     kind: Callable[..., Any],
-    resolver: Callable[[Question], object],
+    resolver: Callable[[HookCall], object],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With `fallback` the outcome stays what it was; with `fail` it is the error."""
     monkeypatch.setenv("OPENAI_API_KEY", "of-the-environment")
 
     class After:
-        def after(self, question: Question, _: Outcome) -> object:
+        def after(self, question: HookCall, _: Outcome) -> object:
             return resolver(question)
 
     class AsyncAfter:
-        async def after(self, question: Question, _: Outcome) -> object:
+        async def after(self, question: HookCall, _: Outcome) -> object:
             await asyncio.sleep(0)
             return resolver(question)
 
@@ -287,7 +287,7 @@ def test_an_async_resolver_that_hangs_is_cancelled(hook: Hook) -> None:
 
     entered, cancelled = threading.Event(), threading.Event()
 
-    async def hang(question: Question) -> object:
+    async def hang(question: HookCall) -> object:
         if question.provider_id == "good":
             return Answer("good-key")
         entered.set()
@@ -311,7 +311,7 @@ def test_a_resolver_that_blocks_its_loop_gets_another(hook: Hook) -> None:
 
     entered, let_go = threading.Event(), threading.Event()
 
-    async def block(question: Question) -> object:
+    async def block(question: HookCall) -> object:
         if question.provider_id == "good":
             return Answer("good-key")
         entered.set()
@@ -343,7 +343,7 @@ def test_a_generic_function_may_answer_with_anything_but_a_coroutine(hook: Hook)
 def test_our_own_errors_are_told(hook: Hook) -> None:
     """The text of a typed error, which holds no secret, is part of the message."""
 
-    def ask(_: Question) -> object:
+    def ask(_: HookCall) -> object:
         raise InvalidConfigurationError("azure_entra_id: missing; add it")
 
     with (

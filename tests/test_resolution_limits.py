@@ -11,16 +11,16 @@ import pytest
 from pydantic import SecretStr
 from resolving import Hanging, Hook, hook_fixture
 
+from lightspeed_azure.concurrency.workers import MOST_ABANDONED, MOST_THREADS
 from lightspeed_azure.errors import CredentialResolutionError, ResolverUnavailableError
 from lightspeed_azure.keys import (
     PASS,
     Answer,
+    HookCall,
     Outcome,
-    Question,
     aresolve_credential,
     resolve_credential,
 )
-from lightspeed_azure.keys.workers import MOST_GIVEN_UP, MOST_THREADS
 
 __all__ = ["hook_fixture"]
 
@@ -35,7 +35,7 @@ class Vault:
         self.error: Exception | None = None
         self.answer: Any = None
 
-    def before(self, question: Question) -> object:
+    def before(self, question: HookCall) -> object:
         """Answer with a key that says how often it was asked."""
         self.calls += 1
         if self.error is not None:
@@ -260,7 +260,7 @@ async def test_a_crowd_asks_once(hook: Hook) -> None:
     go, entered = threading.Event(), threading.Event()
     calls = []
 
-    def before(question: Question) -> object:
+    def before(question: HookCall) -> object:
         calls.append(question)
         entered.set()
         go.wait(5)
@@ -288,7 +288,7 @@ async def test_the_event_loop_goes_on_while_a_sync_resolver_works(hook: Hook) ->
     done = threading.Event()
     thread = []
 
-    def before(_: Question) -> object:
+    def before(_: HookCall) -> object:
         thread.append(threading.current_thread())
         assert done.wait(5)
         return Answer("worked")
@@ -324,7 +324,7 @@ def test_hanging_calls_cannot_use_up_the_threads(hook: Hook) -> None:
         hook.scheduler.advance(5)
         for thread in crowd:
             thread.join(5)
-        assert hanging.calls <= MOST_THREADS + MOST_GIVEN_UP
+        assert hanging.calls <= MOST_THREADS + MOST_ABANDONED
         assert hook.registry.status()[0].failures == 40
         hanging.let_go.set()
         while threading.active_count() > before:
@@ -384,10 +384,10 @@ def test_after_has_a_breaker_of_its_own(hook: Hook, vault: Vault) -> None:
     calls = []
 
     class Both:
-        def before(self, question: Question) -> object:
+        def before(self, question: HookCall) -> object:
             return vault.before(question)
 
-        def after(self, _: Question, outcome: Outcome) -> object:
+        def after(self, _: HookCall, outcome: Outcome) -> object:
             calls.append(outcome)
             raise RuntimeError("broken")
 
@@ -402,7 +402,7 @@ def test_after_has_a_breaker_of_its_own(hook: Hook, vault: Vault) -> None:
 def test_a_forked_child_can_ask(hook: Hook, vault: Vault) -> None:
     """It has neither the parent's threads nor its locks, and the answers that were kept."""
 
-    async def slow(question: Question) -> object:
+    async def slow(question: HookCall) -> object:
         await asyncio.sleep(0)
         return Answer("of-the-loop") if question.provider_id == "async" else PASS
 
@@ -454,7 +454,7 @@ async def test_a_coroutine_stops_waiting_without_the_timer(
     hook: Hook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The timer makes no call, as its thread is missing; the coroutine goes on all the same."""
-    monkeypatch.setattr("lightspeed_azure.keys.chain.GRACE", 0.1)
+    monkeypatch.setattr("lightspeed_azure.keys.resolver.GRACE", 0.1)
     monkeypatch.setenv("OPENAI_API_KEY", "of-the-environment")
     hanging = Hanging()
     try:

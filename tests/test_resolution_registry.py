@@ -18,14 +18,14 @@ from lightspeed_azure.fastapi import lifespan
 from lightspeed_azure.keys import (
     PASS,
     Answer,
-    Question,
+    HookCall,
     ResolverRegistry,
     aget_api_key,
     configured,
     get_api_key,
-    standing_in,
+    registry_replaced,
 )
-from lightspeed_azure.keys.factories import installed
+from lightspeed_azure.keys.registry import installed
 
 __all__ = ["hook_fixture"]
 
@@ -52,7 +52,7 @@ class Safe:
             raise InvalidConfigurationError(f"no such option: {', '.join(more)}")
         self._prefix = prefix
 
-    async def before(self, question: Question) -> object:
+    async def before(self, question: HookCall) -> object:
         """Answer with a key that says what was configured."""
         return Answer(f"{self._prefix}-{question.provider_id}")
 
@@ -71,7 +71,7 @@ def read(*resolvers: dict[str, Any], **environ: str) -> Configuration:
 async def test_an_installed_resolver_is_asked() -> None:
     """It is imported when the first key is asked for, once, and off the event loop."""
     plug_in = PlugIn("safe", lambda: Safe)
-    with standing_in(Hook(plug_in).registry):
+    with registry_replaced(Hook(plug_in).registry):
         assert plug_in.loads == 0
         found = await aget_api_key("openai")
         assert found is not None
@@ -82,7 +82,7 @@ async def test_an_installed_resolver_is_asked() -> None:
 @pytest.mark.parametrize("thing", [Safe(prefix="made"), lambda _: Answer("made-openai")])
 def test_an_entry_point_may_name_a_resolver_that_is_made_already(thing: object) -> None:
     """An object, or a function of a question."""
-    with standing_in(Hook(PlugIn("safe", lambda: thing)).registry):
+    with registry_replaced(Hook(PlugIn("safe", lambda: thing)).registry):
         assert key() == "made-openai"
 
 
@@ -97,7 +97,7 @@ def test_a_plug_in_that_cannot_be_imported_breaks_nothing(
 
     monkeypatch.setenv("OPENAI_API_KEY", "of-the-environment")
     hook = Hook(PlugIn("broken", load), PlugIn("also", object))
-    with standing_in(hook.registry):
+    with registry_replaced(hook.registry):
         assert key() == "of-the-environment"
         assert {each.last_error for each in hook.registry.status()} == {"unloadable"}
 
@@ -112,11 +112,11 @@ def test_a_block_configures_a_plug_in() -> None:
     hook = Hook(PlugIn("safe", lambda: Safe))
     block = {"name": "safe", "order": 3, "ttl": 5, "options": {"prefix": "${env.PREFIX}"}}
     loaded = read(block, PREFIX="ours")
-    with standing_in(hook.registry), configured(loaded.credential_resolvers):
+    with registry_replaced(hook.registry), configured(loaded.credential_resolvers):
         assert key() == "ours-openai"
         (status,) = hook.registry.status()
         assert (status.source, status.order, status.kept) == ("configuration", 3, 1)
-    with standing_in(hook.registry):
+    with registry_replaced(hook.registry):
         assert key() == "plain-openai"
 
 
@@ -125,7 +125,7 @@ def test_a_block_takes_the_place_of_the_plug_in_of_its_name() -> None:
     plug_in, other = PlugIn("safe", lambda: Safe), PlugIn("other", lambda: Safe)
     hook = Hook(plug_in, other)
     loaded = read({"name": "safe", "use": "other", "options": {"prefix": "configured"}})
-    with standing_in(hook.registry), configured(loaded.credential_resolvers):
+    with registry_replaced(hook.registry), configured(loaded.credential_resolvers):
         assert key() == "configured-openai"
         assert [each.name for each in hook.registry.status()] == ["safe"]
     assert plug_in.loads == 0
@@ -140,7 +140,7 @@ def test_plug_ins_that_cannot_be_listed_break_nothing(
     def broken() -> Any:
         raise ValueError("no metadata")
 
-    with standing_in(ResolverRegistry(entry_points=broken)):
+    with registry_replaced(ResolverRegistry(entry_points=broken)):
         assert [key(), key()] == ["of-the-environment"] * 2
     assert caplog.text.count("cannot be listed: ValueError") == 1
 
@@ -159,14 +159,15 @@ def test_a_plug_in_whose_import_hangs_holds_up_nobody(monkeypatch: pytest.Monkey
     ended = threading.Event()
 
     def end() -> None:
-        hook.registry.configure([])
+        with hook.registry.configured([]):
+            pass
         with hook.registry.configured(
             read({"name": "slow", "enabled": False}).credential_resolvers
         ):
             ended.set()
 
     try:
-        with standing_in(hook.registry):
+        with registry_replaced(hook.registry):
             assert hook.at_the_deadline(key, entered) == "of-the-environment"
             threading.Thread(target=end, daemon=True).start()
             assert ended.wait(5)
@@ -178,7 +179,7 @@ def test_what_is_no_longer_configured_leaves_no_thread() -> None:
     """The event loop of a resolver ends with its configuration."""
     hook = Hook(PlugIn("safe", lambda: Safe))
     loaded = read({"name": "a-loop-that-ends", "use": "safe"})
-    with standing_in(hook.registry), configured(loaded.credential_resolvers):
+    with registry_replaced(hook.registry), configured(loaded.credential_resolvers):
         assert key() == "plain-openai"
         # The loop's, and for a moment that which has loaded the resolver.
         threads = [each for each in threading.enumerate() if "a-loop-that-ends" in each.name]
@@ -195,7 +196,7 @@ def test_one_plug_in_may_be_configured_twice() -> None:
         {"name": "second", "use": "safe", "order": 2, "options": {"prefix": "second"}},
         {"name": "first", "use": "safe", "order": 1, "options": {"prefix": "first"}},
     )
-    with standing_in(hook.registry), configured(loaded.credential_resolvers):
+    with registry_replaced(hook.registry), configured(loaded.credential_resolvers):
         assert key() == "first-openai"
         assert [each.name for each in hook.registry.status()] == ["first", "second"]
 
@@ -204,7 +205,7 @@ def test_a_block_can_switch_a_plug_in_off() -> None:
     """`enabled: false` means that it is not asked, though it is installed."""
     hook = Hook(PlugIn("safe", lambda: Safe))
     loaded = read({"name": "safe", "enabled": False})
-    with standing_in(hook.registry), configured(loaded.credential_resolvers):
+    with registry_replaced(hook.registry), configured(loaded.credential_resolvers):
         assert key() is None
 
 
@@ -228,7 +229,7 @@ def test_wrong_options_of_a_foreign_class_are_a_fault(hook: Hook) -> None:
     hook = Hook(PlugIn("safe", lambda: Safe))
     loaded = read({"name": "safe", "on_error": "fail", "options": {"color": "red"}})
     with (
-        standing_in(hook.registry),
+        registry_replaced(hook.registry),
         configured(loaded.credential_resolvers),
         pytest.raises(CredentialResolutionError, match="no such option: color"),
     ):
@@ -241,7 +242,7 @@ def test_configurations_may_overlap(hook: Hook) -> None:
         read({"name": name, "use": "safe", "options": {"prefix": name}}).credential_resolvers
         for name in ("one", "two")
     ]
-    with standing_in(Hook(PlugIn("safe", lambda: Safe)).registry):
+    with registry_replaced(Hook(PlugIn("safe", lambda: Safe)).registry):
         one, two = (configured(each) for each in blocks)
         one.__enter__()
         two.__enter__()
@@ -254,8 +255,12 @@ def test_configurations_may_overlap(hook: Hook) -> None:
 
 def test_an_unknown_resolver_is_an_error_that_names_those_there_are(hook: Hook) -> None:
     """And what was configured before stays."""
-    with hook.registered(lambda _: PASS), pytest.raises(InvalidConfigurationError) as caught:
-        hook.registry.configure(read({"name": "valt"}).credential_resolvers)
+    with (
+        hook.registered(lambda _: PASS),
+        pytest.raises(InvalidConfigurationError) as caught,
+        hook.registry.configured(read({"name": "valt"}).credential_resolvers),
+    ):
+        pass
     assert "there is no such resolver; the resolvers are keyvault, vault" in str(caught.value)
 
 
@@ -368,7 +373,7 @@ def test_an_application_brings_its_resolvers(tmp_path: Path, monkeypatch: Any) -
         "azure_entra_id": {"managed_identity": "system"},
         "credential_resolvers": [{"name": "safe", "use": "an_apps_safe:safe"}],
     }
-    with standing_in(Hook().registry):
+    with registry_replaced(Hook().registry):
         with TestClient(FastAPI(lifespan=lifespan(config))):
             assert key() == "of-the-app"
         assert key("nobody-else") is None
@@ -380,7 +385,7 @@ def test_an_application_brings_its_resolvers(tmp_path: Path, monkeypatch: Any) -
 def test_a_forked_child_makes_its_resolver_anew() -> None:
     """The connections of the parent's would mix the answers of both."""
     plug_in = PlugIn("safe", lambda: Safe)
-    with standing_in(Hook(plug_in).registry):
+    with registry_replaced(Hook(plug_in).registry):
         assert key() == "plain-openai"
         child = os.fork()
         if child == 0:

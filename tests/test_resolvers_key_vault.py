@@ -13,8 +13,7 @@ from lightspeed_azure.config.vaults import KeyVaultConfiguration
 from lightspeed_azure.emulators import Fault
 from lightspeed_azure.errors import CredentialResolutionError
 from lightspeed_azure.keys import resolve_credential
-from lightspeed_azure.keys.entra_credential import EntraCredential
-from lightspeed_azure.keys.key_vault import KeyVaultResolver
+from lightspeed_azure.keys.key_vault import EntraCredential, KeyVaultResolver
 
 __all__ = ["emu_fixture", "hook_fixture", "key_stores_fixture"]
 
@@ -188,7 +187,7 @@ def test_a_stranger_in_key_vaults_place_gets_no_token(
 ) -> None:
     """A certificate that is not trusted ends it."""
     with hook.registered(make(ca_bundle=None), on_error="fail"):
-        assert "certificate of Key Vault is not trusted" in str(fault_of())
+        assert ": its certificate is not trusted: " in str(fault_of())
     assert emu.key_vault.requests.of("challenged") == 0
 
 

@@ -231,7 +231,7 @@ def test_a_crowd_after_a_revocation_signs_in_once(
         (Fault.status(429), "too many requests (429)"),
         (Fault.status(500), "InternalServerError"),
         (Fault.status(307), "does url lead to its active node?"),
-        (Fault.reset(), "cannot be reached"),
+        (Fault.reset(), ": the connection broke. Check what stands between here and url"),
         (Fault.truncated(), "Vault"),
         (Fault.not_json(), "does url lead to its active node?"),
     ],
@@ -300,7 +300,7 @@ def test_a_stranger_in_vaults_place_gets_no_token(hook: Hook, emu: KeyStores, ma
     """A certificate that is not trusted ends it before anything is sent."""
     emu.vault.write("openai", openai_api_key="of-vault")
     with hook.registered(make(ca_bundle=None), on_error="fail"):
-        assert "certificate of Vault is not trusted" in fault_of(hook)
+        assert ": its certificate is not trusted: " in fault_of(hook)
     assert emu.vault.requests.of("lookup") + emu.vault.requests.of("read") == 0
 
 

@@ -9,7 +9,6 @@ import traceback
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -31,7 +30,14 @@ from lightspeed_azure.clients.inference_call import Calls
 from lightspeed_azure.clients.stack_catalog import Listing, Provider, StackCatalog
 from lightspeed_azure.emulators import Emulators
 from lightspeed_azure.fastapi import Runtime
-from lightspeed_azure.keys import token_key
+from lightspeed_azure.keys import (
+    Answer,
+    HookCall,
+    ResolverRegistry,
+    registered,
+    registry_replaced,
+    token_key,
+)
 from lightspeed_azure.keys.google_token import GoogleTokenSource
 from lightspeed_azure.keys.provider_credentials import ProviderCredentials
 
@@ -411,30 +417,25 @@ async def test_google_redirects_are_not_followed(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def resolver(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Stand in for the resolvers; `answer` is what they give, or raise."""
+def resolver() -> Iterator[dict[str, Any]]:
+    """Register a resolver `vault`; `answer` is what it returns, or raises."""
     said: dict[str, Any] = {}
 
-    async def aresolve_credential(
-        provider_id: str, field: str, *, resolver: str | None = None
-    ) -> SecretStr | None:
-        said["asked"] = (provider_id, field, resolver)
+    def before(call: HookCall) -> object:
+        said["asked"] = (call.provider_id, call.field)
         if isinstance(said["answer"], Exception):
             raise said["answer"]
-        return said["answer"]  # type: ignore[no-any-return]
+        return Answer(said["answer"])
 
-    module = ModuleType("lightspeed_azure.keys")
-    module.aresolve_credential = aresolve_credential  # type: ignore[attr-defined]
-    module.status = tuple  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "lightspeed_azure.keys", module)
-    return said
+    with registry_replaced(ResolverRegistry(entry_points=list)), registered(before, name="vault"):
+        yield said
 
 
 async def test_a_resolver_answers(resolver: dict[str, Any]) -> None:
     """It is asked for the provider's field, by its name."""
     resolver["answer"] = SecretStr("from-the-vault")
     assert await sent(credentials({"plugin": "vault"})) == {"vllm_api_token": "from-the-vault"}
-    assert resolver["asked"] == ("mine", "vllm_api_token", "vault")
+    assert resolver["asked"] == ("mine", "vllm_api_token")
 
 
 @pytest.mark.parametrize(
@@ -443,12 +444,12 @@ async def test_a_resolver_answers(resolver: dict[str, Any]) -> None:
         None,
         RuntimeError("s3cret-in-its-text"),
         b"bytes",
-        "a plain text",
+        SecretStr("schlüssel"),
         SecretStr("two\nX-Injected: yes"),
         SecretStr("x" * 20_000),
         SecretStr(""),
     ],
-    ids=["none", "raises", "bytes", "text", "newline", "huge", "empty"],
+    ids=["none", "raises", "bytes", "umlaut", "newline", "huge", "empty"],
 )
 async def test_a_resolver_that_answers_with_no_key(
     resolver: dict[str, Any], answer: object
@@ -459,6 +460,25 @@ async def test_a_resolver_that_answers_with_no_key(
         await sent(credentials({"plugin": "vault"}))
     assert "s3cret" not in str(caught.value)
     assert "Injected" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["file", "env", "plugin"])
+async def test_every_source_has_one_limit_for_the_length_of_a_key(
+    resolver: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """A key of 16,000 characters is sent, one more character is an error."""
+    source = {"file": str(tmp_path / "key"), "env": "LONG_KEY", "plugin": "vault"}[kind]
+
+    def write(key: str) -> None:
+        (tmp_path / "key").write_text(key)
+        monkeypatch.setenv("LONG_KEY", key)
+        resolver["answer"] = key
+
+    write("x" * 16_000)
+    assert await sent(credentials({kind: source})) == {"vllm_api_token": "x" * 16_000}
+    write("x" * 16_001)
+    with pytest.raises(KeyUnavailableError):
+        await sent(credentials({kind: source}))
 
 
 # -- around ----------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import pytest
 from resolving import Hook, hook_fixture
 
 from lightspeed_azure.errors import KeyUnavailableError
-from lightspeed_azure.keys import Answer, Question, registered
+from lightspeed_azure.keys import Answer, HookCall, registered
 from lightspeed_azure.keys.provider_credentials import ProviderCredentials
 
 __all__ = ["hook_fixture"]
@@ -13,7 +13,7 @@ __all__ = ["hook_fixture"]
 class Vault:
     """A resolver that knows one key."""
 
-    def before(self, question: Question) -> Answer:
+    def before(self, question: HookCall) -> Answer:
         """Answer."""
         return Answer(f"key-from-vault-for-{question.provider_id}")
 
@@ -31,7 +31,7 @@ async def test_a_key_that_the_provider_refuses_is_asked_for_again(hook: Hook) ->
     """Its resolver's answer does not last to its end; while the resolver fails it stands in."""
     said: list[object] = [Answer("old-key")]
 
-    def vault(_: Question) -> object:
+    def vault(_: HookCall) -> object:
         if isinstance(said[0], Exception):
             raise said[0]
         return said[0]
@@ -55,9 +55,9 @@ async def test_a_refused_key_is_asked_for_again_at_once_unless_it_is_given_again
 ) -> None:
     """However new it is; a resolver that returns it once more is believed for a second."""
     said: list[object] = [Answer("old-key")]
-    asked: list[Question] = []
+    asked: list[HookCall] = []
 
-    def vault(question: Question) -> object:
+    def vault(question: HookCall) -> object:
         asked.append(question)
         return said[0]
 
@@ -89,7 +89,7 @@ async def test_a_refused_key_is_asked_for_again_at_once_unless_it_is_given_again
 async def test_what_is_said_of_a_resolver_that_gave_nothing(hook: Hook) -> None:
     """A failing one is not said to have no key, nor told to do what it does already."""
 
-    def broken(_: Question) -> object:
+    def broken(_: HookCall) -> object:
         raise OSError
 
     found = ProviderCredentials([{"provider_id": "mine", "source": {"plugin": "vault"}}])

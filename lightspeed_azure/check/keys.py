@@ -89,7 +89,7 @@ async def _check_source(
         return from_problem(question, f"{where}: {error}")
     finally:
         credentials.close()
-    fault = source.aging.fault
+    fault = source.fault
     if value is None and entry.optional:
         return warning(question, f"{fault}; requests go out without it", "It is optional")
     if value is None:

@@ -6,7 +6,7 @@ from typing import Any
 from lightspeed_azure.clients.held_stream import Hold, Send, held
 from lightspeed_azure.clients.refusal import is_azure_refusal, is_unexplained
 from lightspeed_azure.errors import LightspeedAzureError
-from lightspeed_azure.keys.provider_keys import ProviderKeys
+from lightspeed_azure.keys.provider_credentials import ProviderKeys
 from lightspeed_azure.provider_data import encode, merge, parse, provider_keys
 from lightspeed_azure.tokens.identity import Identity
 from lightspeed_azure.tokens.lifetime import Token

@@ -6,8 +6,7 @@ from typing import Any
 from lightspeed_azure.clients.call import AzureCall, Call, KeyedCall
 from lightspeed_azure.clients.stack_catalog import Ask, Provider, StackCatalog
 from lightspeed_azure.errors import InvalidConfigurationError
-from lightspeed_azure.keys.provider_credentials import ProviderCredentials
-from lightspeed_azure.keys.provider_keys import ProviderKeys
+from lightspeed_azure.keys.provider_credentials import ProviderCredentials, ProviderKeys
 from lightspeed_azure.provider_data import merge, parse, without
 from lightspeed_azure.secrets import RedactedStr
 from lightspeed_azure.tokens.identity import Identity

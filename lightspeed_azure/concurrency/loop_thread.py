@@ -1,22 +1,24 @@
-"""The portal: one event loop on a daemon thread, through which synchronous code uses the async one.
+"""Event loops on daemon threads, and the portal: the loop that synchronous code of a process shares.
 
-There is no synchronous copy of anything: a caller without an event loop hands a coroutine over and
-waits for it. Works from any number of threads, and from a thread whose own event loop is running
-(which then stands still, as with every synchronous call). A forked child gets a portal of its own.
+No class has a synchronous copy: a caller without an event loop submits a coroutine to the portal and
+waits for it. This works from any number of threads, and from a thread whose own event loop is running
+(which then blocks, as with every synchronous call). A forked child gets its own portal.
 """
 
 import asyncio
 import atexit
+import contextlib
 import socket
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Future
 from typing import Any
 
 from lightspeed_azure.concurrency.fork import ForkLock, reset_in_child
 
 _CLOSING = 2.0
-"""Seconds that the loop may take to end with the interpreter."""
+"""Seconds that a loop may take to end."""
 
 
 async def on_thread[T](work: Callable[[], T]) -> T:
@@ -56,68 +58,134 @@ class _Loop(asyncio.SelectorEventLoop):
         return await on_thread(lambda: socket.getaddrinfo(*args, **options))
 
 
-class Portal:
-    """An event loop on a thread of its own. Safe to use from every other thread.
+class LoopThread:
+    """An event loop on a daemon thread of its own. Safe to use from any thread.
 
-    Attributes:
-        held: what lives on the loop, by its `OnPortal`.
+    Args:
+        name: the thread's name.
+
+    Raises:
+        RuntimeError: no thread can be started.
     """
 
-    def __init__(self) -> None:
-        self.held: dict[int, Any] = {}
+    def __init__(self, name: str) -> None:
         self._loop = _Loop()
-        self._thread = threading.Thread(
-            target=self._serve, daemon=True, name="lightspeed-azure-portal"
-        )
-        self._thread.start()
+        self._unresponsive = False
+        self._thread = threading.Thread(target=self._serve, daemon=True, name=name)
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._loop.close()
+            raise
 
-    def run[T](self, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Return what a coroutine returns; whoever is interrupted while waiting cancels it.
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread runs; false in a forked child."""
+        return self._thread.is_alive()
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether something blocks the loop: it has not processed a cancellation yet."""
+        return self._unresponsive
+
+    def submit[T](self, start: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]:
+        """Run a coroutine on the loop, in a copy of the caller's context.
 
         Raises:
-            RuntimeError: called on the portal's own thread, which would wait for itself, or while
-                the interpreter ends.
+            RuntimeError: the loop has ended.
+        """
+        work = start()
+        try:
+            return asyncio.run_coroutine_threadsafe(work, self._loop)
+        except BaseException:
+            work.close()
+            raise
+
+    def run[T](self, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Return what a coroutine returns. An interrupt of the waiting thread cancels it.
+
+        Raises:
+            RuntimeError: called on the loop's own thread, which would wait for itself, or after the
+                loop has ended.
         """
         if threading.current_thread() is self._thread:
             raise RuntimeError("A synchronous client was called by what it waits for")
-        if self._loop.is_closed() or not self._thread.is_alive():
+        if self._loop.is_closed() or not self.is_alive:
             raise RuntimeError(
                 "The interpreter is ending, or this began before a fork; nothing can be sent any more"
             )
-        future = asyncio.run_coroutine_threadsafe(start(), self._loop)
+        future = self.submit(start)
         try:
             return future.result()
         except BaseException:
             future.cancel()
             raise
 
+    def cancel(self, future: Future[Any]) -> None:
+        """Cancel what `submit` started; `is_blocked` is true until the loop does it."""
+        if self._loop.is_closed():
+            return
+        self._unresponsive = True
+        future.cancel()
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._respond)
+
+    def stop(self) -> None:
+        """Cancel what runs and end the thread; returns at once."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until the thread has ended, at most `timeout` seconds."""
+        self._thread.join(timeout)
+
+    def _respond(self) -> None:
+        self._unresponsive = False
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+            tasks = asyncio.all_tasks(self._loop)
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                self._loop.run_until_complete(asyncio.wait(tasks, timeout=_CLOSING))
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        finally:
+            asyncio.set_event_loop(None)
+            self._loop.close()
+
+
+class Portal(LoopThread):
+    """The process's event loop for synchronous code.
+
+    Attributes:
+        held: the objects that live on the loop, by the id of their `OnPortal`.
+    """
+
+    def __init__(self) -> None:
+        self.held: dict[int, Any] = {}
+        super().__init__("lightspeed-azure-portal")
+
     def drop(self, key: int, close: Callable[[Any], Awaitable[None]]) -> None:
-        """Close what is held under a key; waits for nothing."""
+        """Close the object under a key; returns at once."""
         held = self.held.pop(key, None)
         if held is None or self._loop.is_closed():
             return
 
         def closing() -> None:
             task = asyncio.ensure_future(close(held))
-            self.held[id(task)] = task  # or the collector might take it
+            self.held[id(task)] = task  # the loop keeps only a weak reference to a task
             task.add_done_callback(lambda task: self.held.pop(id(task), None))
 
         self._loop.call_soon_threadsafe(closing)
 
     def end(self) -> None:
-        """Stop the loop."""
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(_CLOSING)
-
-    def _serve(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
-        tasks = asyncio.all_tasks(self._loop)
-        for task in tasks:
-            task.cancel()
-        self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-        self._loop.close()
+        """Stop the loop, and wait for its end for a short time."""
+        if self.is_alive:
+            self.stop()
+            self.join(_CLOSING)
 
 
 class _Current:

@@ -28,7 +28,10 @@ BUILT_IN: Mapping[str, type[Block]] = {
 """The built-in resolvers and the blocks of their options."""
 
 _KEEPS = 60.0
-"""Seconds for which an answer of our own resolvers is given again, where nothing else is said."""
+"""Seconds for which a result of our own resolvers is cached by default."""
+
+_STALE = 3600.0
+"""Seconds after its TTL for which a result is used while the resolver fails, by default."""
 
 GROUP = "lightspeed_azure.credential_resolvers"
 """The entry point group in which a package names its resolvers; installed means registered."""
@@ -70,7 +73,40 @@ def _options(value: Any, info: ValidationInfo) -> Any:
     return block(**redacted(value)) if block else redacted(value)
 
 
-class CredentialResolverConfiguration(Block):
+class ResolverSettings(Block):
+    """The place and the limits of a resolver, however it is registered.
+
+    Args:
+        order: resolvers are called in ascending order; equal ones in the order of registration.
+        timeout: seconds that one call may take.
+        on_error: `fallback` treats a failure as a pass, `fail` raises.
+        ttl: seconds for which a result is cached; 0 caches nothing.
+        stale_if_error: seconds after the TTL for which a result is used while the resolver fails;
+            None means an hour for a result that was cached at all.
+        failures: how many failures in a row open the breaker.
+        rest: seconds that the breaker stays open.
+    """
+
+    order: Annotated[int, Field(strict=True)] = 0
+    timeout: Annotated[float, Field(gt=0, le=600, strict=True, allow_inf_nan=False), SECONDS] = 5.0
+    on_error: Annotated[OnError, BeforeValidator(plain_text)] = "fallback"
+    ttl: _Long | None = None
+    stale_if_error: _Long | None = None
+    failures: Annotated[int, Field(ge=1, strict=True)] = 3
+    rest: _Long = 30.0
+
+    @property
+    def seconds_to_keep(self) -> float:
+        """For how long a result is cached."""
+        return self.ttl or 0.0
+
+    @property
+    def seconds_of_stale(self) -> float:
+        """For how long a result is used after its TTL while the resolver fails."""
+        return _STALE if self.stale_if_error is None else self.stale_if_error
+
+
+class CredentialResolverConfiguration(ResolverSettings):
     """One resolver; docs/credential-resolvers.md describes every key.
 
     Raises:
@@ -80,13 +116,6 @@ class CredentialResolverConfiguration(Block):
     name: Annotated[str, BeforeValidator(_name)]
     use: Annotated[str | None, BeforeValidator(_use)] = None
     enabled: Annotated[StrictBool, BeforeValidator(boolean)] = True
-    order: Annotated[int, Field(strict=True)] = 0
-    timeout: Annotated[float, Field(gt=0, le=600, strict=True, allow_inf_nan=False), SECONDS] = 5.0
-    on_error: Annotated[OnError, BeforeValidator(plain_text)] = "fallback"
-    ttl: _Long | None = None
-    stale_if_error: _Long | None = None
-    failures: Annotated[int, Field(ge=1, strict=True)] = 3
-    rest: _Long = 30.0
     options: Annotated[
         Any, BeforeValidator(_options), Field(repr=False, exclude=True, validate_default=True)
     ] = RedactedDict()
@@ -98,7 +127,7 @@ class CredentialResolverConfiguration(Block):
 
     @property
     def seconds_to_keep(self) -> float:
-        """For how long an answer is given again."""
+        """For how long a result is cached."""
         if self.ttl is not None:
             return self.ttl
         return _KEEPS if self.kind in BUILT_IN else 0.0

@@ -9,14 +9,12 @@ from lightspeed_azure.config.block import Block, Problem
 from lightspeed_azure.config.credential_kinds import CLIENT_SECRET_NAME
 from lightspeed_azure.config.entra_id import AzureEntraIdConfiguration
 from lightspeed_azure.config.provider_credentials import ProviderCredential
+from lightspeed_azure.config.provider_fields import LONGEST_KEY
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.secrets import SecretFile
 
 KEY_NAME = "apitoken"
 """The file in a directory with a provider's key, as OpenShift Lightspeed calls it."""
-
-LONGEST_KEY = 16_384
-"""Bytes: h11, which most stacks are served by, refuses longer header values."""
 
 
 def check_files(block: Block) -> Iterator[Problem]:
@@ -97,7 +95,9 @@ def check_source(credential: ProviderCredential, environ: Mapping[str, str]) -> 
 def _check_key(content: bytes) -> None:
     """Refuse content that cannot be a key, or that does not fit into a header."""
     if len(content) > LONGEST_KEY:
-        raise ValueError("is larger than 16 KiB; name the file that holds the key alone")
+        raise ValueError(
+            f"has more than {LONGEST_KEY} bytes; name the file that holds the key alone"
+        )
     if not content.isascii():
         raise ValueError("holds characters that no key has; write the key alone, in ASCII")
     if content.startswith(b"{"):

@@ -5,6 +5,7 @@ llama_stack/providers/registry and ogx/providers/registry); a test in each envir
 """
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -63,6 +64,11 @@ TABLE: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 TAKES_ANY = frozenset({"remote::passthrough"})
 """Provider types whose validators let every field through."""
 
+LONGEST_KEY = 16_000
+"""Characters of a key: h11, uvicorn's default parser, refuses a header value over 16.7 kB."""
+
+_KEY_FIELD = re.compile(r"(^|_)(key|token)(_bedrock)?$")
+
 _SHAPED = ("oci_auth_type", "mcp_headers")
 """First fields that are no key: these providers cannot be given one."""
 
@@ -106,6 +112,11 @@ def key_field(provider_type: str, family: str) -> str | None:
     """Return the field for a provider's key; None when it takes none, or is not known."""
     fields = fields_of(provider_type, family)
     return fields[0] if fields and fields[0] not in _SHAPED else None
+
+
+def is_key_field(field: str) -> bool:
+    """Return whether a field holds a key or token, and not a URL or a project."""
+    return bool(_KEY_FIELD.search(field))
 
 
 def every_field() -> frozenset[str]:

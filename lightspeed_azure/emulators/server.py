@@ -11,12 +11,12 @@ import math
 import socket
 import ssl
 import struct
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
 
+from lightspeed_azure.concurrency.loop_thread import LoopThread
 from lightspeed_azure.emulators.faults import Fault
 from lightspeed_azure.emulators.service import EmulatedService, Request, Response
 
@@ -42,19 +42,8 @@ class ServerThread:
     """
 
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._run, name="lightspeed-azure-emulators", daemon=True
-        )
+        self._thread: LoopThread | None = None
         self._runners: list[web.ServerRunner] = []
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        try:
-            self._loop.run_forever()
-        finally:
-            asyncio.set_event_loop(None)
-            self._loop.close()
 
     def start(self, sites: Sequence[Site]) -> tuple[int, ...]:
         """Listen for all sites and return their ports; waits until they do.
@@ -62,24 +51,25 @@ class ServerThread:
         Raises:
             OSError: a port that was asked for is taken; nothing is left running.
         """
-        self._thread.start()
+        self._thread = LoopThread("lightspeed-azure-emulators")
         try:
-            starting = asyncio.run_coroutine_threadsafe(self._start(sites), self._loop)
-            return tuple(starting.result())
+            return tuple(self._thread.run(lambda: self._start(sites)))
         except BaseException:
             self.stop()
             raise
 
     def stop(self) -> None:
         """Drop all connections, close all sockets and end the thread; waits until it has ended."""
-        if self._thread.is_alive():
-            asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result()
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
+        thread, self._thread = self._thread, None
+        if thread is not None and thread.is_alive:  # a forked child has no thread
+            thread.run(self._stop)
+            thread.stop()
+            thread.join()
 
     def drop_connections(self) -> None:
         """End every connection that is open, idle or not; waits until that is done."""
-        asyncio.run_coroutine_threadsafe(self._drop(), self._loop).result()
+        if self._thread is not None:
+            self._thread.run(self._drop)
 
     async def _start(self, sites: Sequence[Site]) -> list[int]:
         ports = []
@@ -107,11 +97,6 @@ class ServerThread:
         await self._drop()
         for runner in self._runners:
             await runner.cleanup()
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await self._loop.shutdown_asyncgens()
 
     async def _drop(self) -> None:
         for runner in self._runners:

@@ -1,18 +1,18 @@
-"""The hook through which resolvers answer for keys, and the functions that are built on it.
+"""Keys of other providers, and the hook through which resolvers supply them.
 
-One question through the hook::
+How a key is resolved::
 
     resolve_credential(provider_id, field)      api_key.py
-      no resolver? the function itself          point.py
-      for each resolver, in order               chain.py, once for threads and for coroutines
-        kept, and fresh → at once               answers.py
-        resting after failures → passed by      breaker.py
-        else one flight for all who ask         registration.py
-          on a thread or a loop of its own      runner.py, workers.py
-          what it returned, judged              reply.py
-        Answer → that; Ask → another question; PASS → the next one
-      nobody answered? the function itself
-      for each resolver, backwards: leave the outcome, replace it, or mend an error
+      no resolver? the function itself          hook.py
+      for each resolver, in order               hook.py, once for threads and for coroutines
+        cached and fresh → at once              answer_cache.py
+        breaker open after failures → skipped   breaker.py
+        else one flight for all callers         resolver.py
+          on a worker thread or an event loop   runner.py
+          the result is judged                  hook_call.py
+        Answer → the result; Rewrite → other arguments; PASS → the next resolver
+      no answer? the function itself
+      for each resolver, backwards: keep the outcome, or replace it
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,58 +23,47 @@ from pydantic import SecretStr
 
 from lightspeed_azure.config import AzureEntraIdConfiguration
 from lightspeed_azure.config.credential_resolver import CredentialResolverConfiguration
+from lightspeed_azure.config.provider_fields import is_key_field
 from lightspeed_azure.keys.api_key import (
     aget_api_key,
     aresolve_credential,
     get_api_key,
-    is_key_field,
     resolve_credential,
 )
-from lightspeed_azure.keys.current import current, standing_in
-from lightspeed_azure.keys.point import extensible
-from lightspeed_azure.keys.question import PASS, Answer, Ask, Failure, Outcome, Pass, Question
-from lightspeed_azure.keys.registration import Registration
-from lightspeed_azure.keys.registry import ResolverRegistry
-from lightspeed_azure.keys.status import ResolverStatus
+from lightspeed_azure.keys.hook import extensible
+from lightspeed_azure.keys.hook_call import PASS, Answer, Failure, HookCall, Outcome, Pass, Rewrite
+from lightspeed_azure.keys.registry import ResolverRegistry, registry, registry_replaced
+from lightspeed_azure.keys.resolver import Resolver, ResolverStatus
 
 __all__ = [
     "PASS",
     "Answer",
-    "Ask",
     "Failure",
+    "HookCall",
     "Outcome",
     "Pass",
-    "Question",
     "ResolverRegistry",
     "ResolverStatus",
+    "Rewrite",
     "aget_api_key",
     "aresolve_credential",
-    "configure",
     "configured",
     "extensible",
     "get_api_key",
+    "invalidate",
     "is_key_field",
-    "refused",
     "registered",
+    "registry_replaced",
     "resolve_credential",
-    "standing_in",
     "status",
 ]
 
 
 def registered(
     resolver: object, *, name: str = "", on: Sequence[Any] = (), **settings: Any
-) -> AbstractContextManager[Registration]:
+) -> AbstractContextManager[Resolver]:
     """Register a resolver in this process until the block ends; see `ResolverRegistry.registered`."""
-    return current().registered(resolver, name=name, on=on, **settings)
-
-
-def configure(
-    blocks: Iterable[CredentialResolverConfiguration],
-    identities: Sequence[AzureEntraIdConfiguration] = (),
-) -> None:
-    """Register what is configured, in the place of what was; see `ResolverRegistry.configure`."""
-    current().configure(blocks, identities)
+    return registry().registered(resolver, name=name, on=on, **settings)
 
 
 @contextmanager
@@ -82,20 +71,20 @@ def configured(
     blocks: Iterable[CredentialResolverConfiguration],
     identities: Sequence[AzureEntraIdConfiguration] = (),
 ) -> Iterator[None]:
-    """Let these be what is configured until the block ends; nothing to configure changes nothing."""
+    """Do what `ResolverRegistry.configured` does; without blocks nothing changes."""
     blocks = tuple(blocks)
     if not blocks:
         yield
         return
-    with current().configured(blocks, identities):
+    with registry().configured(blocks, identities):
         yield
 
 
-def refused(key: SecretStr) -> None:
-    """Take note that a provider did not accept this key; see `ResolverRegistry.refused`."""
-    current().refused(key)
+def invalidate(key: SecretStr) -> None:
+    """Ask again before this key, which a provider refused, is used."""
+    registry().invalidate(key)
 
 
 def status() -> tuple[ResolverStatus, ...]:
-    """Return a snapshot of every resolver of the process; it holds no key."""
-    return current().status()
+    """Return a snapshot of every resolver of the process; it contains no key."""
+    return registry().status()

@@ -6,28 +6,24 @@ import re
 from pydantic import SecretStr
 
 from lightspeed_azure.concurrency.fork import ForkLock
+from lightspeed_azure.config.files import KEY_NAME
+from lightspeed_azure.config.provider_fields import is_key_field
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.keys.dotenv_file import DotenvFile
-from lightspeed_azure.keys.environment_names import collision, environment_name
-from lightspeed_azure.keys.fault import Fault
-from lightspeed_azure.keys.point import Point, extensible
-from lightspeed_azure.keys.reply import credential
+from lightspeed_azure.keys.hook import Hook, extensible
+from lightspeed_azure.keys.hook_call import ResolverError, key_check
+from lightspeed_azure.keys.registry import registries
 from lightspeed_azure.secrets import SecretFile
 
-FILE_NAME = "apitoken"
-"""The file of a key in a directory, as OpenShift Lightspeed calls it."""
-
 _MOST = 1024
-"""Services whose names are remembered, so that two that share a variable are noticed."""
-
-_KEY_FIELD = re.compile(r"(^|_)(api_key|api_token|(access|bearer)_token)(_|$)")
+"""Services whose names are remembered, so that two with the same variable are detected."""
 
 
-@extensible(name="get_api_key", check=credential)
+@extensible(name="get_api_key", check=key_check)
 def get_api_key(service: str) -> SecretStr | None:
-    """Return the key of a service, None when nobody has one.
+    """Return the key of a service, or None if there is none.
 
-    Resolvers are asked first. Then come, for `azure-openai`: the file that AZURE_OPENAI_API_KEY_FILE
+    Resolvers are asked first. Then, for `azure-openai`: the file that AZURE_OPENAI_API_KEY_FILE
     names (or `apitoken` in that directory), the variable AZURE_OPENAI_API_KEY, and the same name in
     `.env` of the working directory. Files are read again each time, which takes about 10 µs.
 
@@ -35,25 +31,25 @@ def get_api_key(service: str) -> SecretStr | None:
         service: the service, or a Llama Stack `provider_id`.
 
     Raises:
-        CredentialResolutionError: a resolver failed whose `on_error` is `fail`.
-        InvalidConfigurationError: what is there is no key, or two services share the variable.
+        CredentialResolutionError: a resolver with `on_error: fail` failed.
+        InvalidConfigurationError: the value is not a key, or two services share the variable.
     """
     return _look_up(service)
 
 
-@extensible(name="get_api_key", check=credential)
+@extensible(name="get_api_key", check=key_check)
 async def aget_api_key(service: str) -> SecretStr | None:
-    """Do what `get_api_key` does without holding up the event loop."""
+    """Do what `get_api_key` does without blocking the event loop."""
     return _look_up(service)
 
 
 def resolve_credential(
     provider_id: str, field: str, *, resolver: str | None = None
 ) -> SecretStr | None:
-    """Return what belongs into a provider-data field of a provider, None when nobody has it.
+    """Return the value for a provider-data field of a provider, or None if there is none.
 
     Resolvers are asked first; then, for a field that is a key (`openai_api_key`,
-    `vllm_api_token`, …), all that `get_api_key(provider_id)` looks at.
+    `vllm_api_token`, …), the places where `get_api_key(provider_id)` looks.
 
     Args:
         provider_id: of Llama Stack.
@@ -61,10 +57,10 @@ def resolve_credential(
         resolver: the name of the one resolver to ask; None: all.
 
     Raises:
-        CredentialResolutionError: a resolver failed whose `on_error` is `fail`.
-        InvalidConfigurationError: there is no such resolver, or what is there is no key.
+        CredentialResolutionError: a resolver with `on_error: fail` failed.
+        InvalidConfigurationError: the resolver does not exist, or the value is not a key.
     """
-    if not _SYNC.chain and resolver is None:
+    if resolver is None and _SYNC.known.none_at is registries.mark:
         return _resolve(provider_id, field)
     found: SecretStr | None = _SYNC.call((provider_id, field), {}, resolver)
     return found
@@ -73,16 +69,30 @@ def resolve_credential(
 async def aresolve_credential(
     provider_id: str, field: str, *, resolver: str | None = None
 ) -> SecretStr | None:
-    """Do what `resolve_credential` does without holding up the event loop."""
-    if not _ASYNC.chain and resolver is None:
+    """Do what `resolve_credential` does without blocking the event loop."""
+    if resolver is None and _ASYNC.known.none_at is registries.mark:
         return _resolve(provider_id, field)
     found: SecretStr | None = await _ASYNC.acall((provider_id, field), {}, resolver)
     return found
 
 
-def is_key_field(field: str) -> bool:
-    """Return whether a provider-data field holds a key, and not a URL or a project."""
-    return bool(_KEY_FIELD.search(field))
+def environment_name(service: str) -> str:
+    """Return the variable for a service's key: AZURE_OPENAI_API_KEY for `azure-openai`.
+
+    Characters that a POSIX name cannot contain (hyphens, dots, a leading digit) become underscores.
+
+    Args:
+        service: a service, or a Llama Stack `provider_id`.
+
+    Raises:
+        InvalidConfigurationError: the name has no ASCII letter or digit.
+    """
+    text = re.sub(r"[^A-Z0-9]", "_", service.upper())
+    if not text.strip("_"):
+        raise InvalidConfigurationError(
+            "a service needs a name with a letter or a digit of ASCII in it, such as azure-openai"
+        )
+    return f"{'_' if text[0].isdigit() else ''}{text}_API_KEY"
 
 
 def _resolve(provider_id: str, field: str) -> SecretStr | None:
@@ -93,8 +103,8 @@ async def _aresolve(provider_id: str, field: str) -> SecretStr | None:
     return _resolve(provider_id, field)
 
 
-_SYNC = Point("resolve_credential", _resolve, check=credential)
-_ASYNC = Point("resolve_credential", _aresolve, check=credential)
+_SYNC = Hook("resolve_credential", _resolve, check=key_check)
+_ASYNC = Hook("resolve_credential", _aresolve, check=key_check)
 
 _lock = ForkLock()  # guards the next two
 _services: dict[str, str] = {}  # by the name of their variable
@@ -104,34 +114,27 @@ _dotenv = DotenvFile()
 
 def _look_up(service: str) -> SecretStr | None:
     name = environment_name(service)
-    known = _services.get(name)
-    if known != service:
+    if _services.get(name) != service:
         _remember(service, name)
     path = os.environ.get(f"{name}_FILE")
     if path:
         return _key(_file(name, path).read(), f"{name}_FILE")
-    text, where = _variable(name), name
+    text, where = SecretStr((os.environ.get(name) or "").strip()), name
     if not text.get_secret_value():
-        text, where = _line(name), f"{_dotenv.path}: {name}"
+        text, where = SecretStr((_dotenv.get(name) or "").strip()), f"{_dotenv.path}: {name}"
     return _key(text, where) if text.get_secret_value() else None
 
 
-def _variable(name: str) -> SecretStr:
-    return SecretStr((os.environ.get(name) or "").strip())
-
-
-def _line(name: str) -> SecretStr:
-    return SecretStr((_dotenv.get(name) or "").strip())
-
-
 def _remember(service: str, name: str) -> None:
-    """Notice when two services read one variable: one of them would get the other's key."""
+    """Detect two services with one variable: one of them would get the other's key."""
     with _lock:
         known = _services.setdefault(name, service)
         if len(_services) > _MOST:
             _services.pop(next(iter(_services)))
     if known != service:
-        raise InvalidConfigurationError(collision(name, (known, service)))
+        raise InvalidConfigurationError(
+            f"{known} and {service} both read {name}; rename one of them"
+        )
 
 
 def _file(name: str, path: str) -> SecretFile:
@@ -139,13 +142,13 @@ def _file(name: str, path: str) -> SecretFile:
         if (name, path) not in _files:
             if len(_files) >= _MOST:
                 _files.clear()
-            _files[name, path] = SecretFile(path, default_name=FILE_NAME, key=f"{name}_FILE")
+            _files[name, path] = SecretFile(path, default_name=KEY_NAME, key=f"{name}_FILE")
         return _files[name, path]
 
 
 def _key(text: SecretStr, where: str) -> SecretStr:
-    checked = credential(text)
+    checked = key_check(text)
     if isinstance(checked, SecretStr):
         return checked
-    what = checked.text.removeprefix("answered with ") if isinstance(checked, Fault) else "nothing"
-    raise InvalidConfigurationError(f"{where}: holds {what}")
+    what = checked.text if isinstance(checked, ResolverError) else ""
+    raise InvalidConfigurationError(f"{where}: holds {what.removeprefix('answered with ')}")

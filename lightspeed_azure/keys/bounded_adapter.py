@@ -1,7 +1,7 @@
 """A transport for `requests` that bounds a whole exchange, and not only each wait for bytes.
 
-The time-outs of requests and urllib3 begin again with every byte that arrives, so a server that
-sends one byte at a time can hold a thread for ever. Here the connection is cut at the limit.
+The time-outs of requests and urllib3 restart with every byte, so a server that sends one byte at a
+time can block a thread for ever. This adapter closes the connection at the limit.
 """
 
 import contextlib
@@ -16,9 +16,9 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 
 class BoundedAdapter(HTTPAdapter):  # type: ignore[misc]  # requests has no types
-    """Sends a request and reads its response within the request's `timeout` in all.
+    """Sends a request and reads its response within the request's `timeout`.
 
-    A response is read whole before it is returned. Safe for any number of threads.
+    A response is read completely before it is returned. Safe for any number of threads.
     """
 
     def send(
@@ -85,14 +85,14 @@ class _Exchange:
         self.is_cut = False
 
     def use(self, line: socket.socket) -> None:
-        """Take note of a connection; one that comes too late is cut at once."""
+        """Add a connection; a late one is closed at once."""
         with self._lock:
             self._lines.append(line)
             if self.is_cut:
                 _shut(line)
 
     def cut(self) -> None:
-        """End every wait for the network."""
+        """Close the connections, which ends every wait."""
         with self._lock:
             self.is_cut = True
             for line in self._lines:
@@ -112,7 +112,7 @@ _current = _Current()
 
 
 class _Connection(HTTPConnection):
-    """Keeps a second handle of its socket, which stays the same when TLS wraps the first."""
+    """Keeps a second handle of its socket, which stays valid when TLS wraps the first."""
 
     _line: socket.socket | None = None
 

@@ -1,7 +1,7 @@
 """The `.env` file of the working directory, read again each time; the only file with python-dotenv.
 
-A library, because quotes, `export`, comments and escapes then mean here what they mean to all the
-others who read the file. Nothing is put into the process's environment, and `${…}` is not replaced.
+A library parses it, so that quotes, `export`, comments and escapes mean what they mean to other
+programs. The process's environment does not change, and `${…}` is not replaced.
 """
 
 import io
@@ -15,14 +15,14 @@ from lightspeed_azure.concurrency.fork import ForkLock, importing
 from lightspeed_azure.errors import InvalidConfigurationError
 
 _LARGEST = 1 << 20
-"""Bytes: no such file comes near."""
+"""Bytes; a real file is far smaller."""
 
 
 class DotenvFile:
     """A `.env` file; parsed only when its content has changed. Safe for any number of threads.
 
     Args:
-        path: the file; relative to the working directory of each moment.
+        path: the file; a relative path is resolved at each read.
     """
 
     def __init__(self, path: str | Path = ".env") -> None:
@@ -35,10 +35,10 @@ class DotenvFile:
         return f"DotenvFile({str(self.path)!r})"
 
     def get(self, name: str) -> str | None:
-        """Return the value of a variable, None when the file or the line is missing.
+        """Return the value of a variable; None if the file or the line is missing.
 
         Raises:
-            InvalidConfigurationError: there is a file that cannot be read.
+            InvalidConfigurationError: the file exists and cannot be read.
         """
         value, fault = self._look_up(name)
         if fault:
@@ -46,7 +46,7 @@ class DotenvFile:
         return value.get_secret_value() if value else None
 
     def _look_up(self, name: str) -> tuple[SecretStr | None, str]:
-        """Return the value, or what is wrong: no frame that raises has the content at hand."""
+        """Return the value, or what is wrong: a frame that raises must not contain the content."""
         content, fault = self._read()
         if fault:
             return None, fault

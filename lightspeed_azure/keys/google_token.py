@@ -23,6 +23,7 @@ from lightspeed_azure.errors import (
     TokenError,
     TokenUnavailableError,
 )
+from lightspeed_azure.network_failure import network_failure
 from lightspeed_azure.tokens.source import Attempt, IssuedToken
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
@@ -97,8 +98,8 @@ class GoogleTokenSource:
                 return IssuedToken(SecretStr(str(credentials.token)), left.total_seconds())
             except problems.RefreshError as error:
                 failure = _refusal(error)
-            except problems.TransportError:
-                failure = TokenUnavailableError("Google cannot be asked for a token")
+            except problems.TransportError as error:
+                failure = _unreachable(error)
             except (problems.GoogleAuthError, ValueError, TypeError, LookupError):
                 failure = CredentialRejectedError(
                     "The Google credential is not whole", cure="Write the file again"
@@ -126,6 +127,12 @@ class GoogleTokenSource:
         return service_account.Credentials.from_service_account_info(  # type: ignore[no-untyped-call]
             info, scopes=[SCOPE]
         )
+
+
+def _unreachable(error: Exception) -> TokenError:
+    reason = network_failure(error)
+    words = f": {reason.words}" if reason else ""
+    return TokenUnavailableError(f"Google cannot be asked for a token{words}")
 
 
 def _refusal(error: Exception) -> TokenError:

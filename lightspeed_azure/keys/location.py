@@ -1,10 +1,11 @@
-"""Where a key lies in a vault, and that no two providers' keys lie in one place."""
+"""Where a vault holds a key. The keys of two providers never share a place."""
 
 import re
 
 from lightspeed_azure.concurrency.fork import ForkLock
+from lightspeed_azure.config.provider_fields import is_key_field
 from lightspeed_azure.errors import ResolverUnavailableError
-from lightspeed_azure.keys import Question, is_key_field
+from lightspeed_azure.keys.hook_call import HookCall
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _MOST = 4096
@@ -12,25 +13,25 @@ _MOST = 4096
 
 
 class Places:
-    """Which provider's key lies where; safe for any number of threads.
+    """Remembers which provider's key is where. Safe for any number of threads.
 
-    Two providers whose ids differ only in what a vault cannot tell apart (`a_b`, `a-b`) would get
-    one key; the second one gets an error.
+    Two providers whose ids differ only in what a vault does not distinguish (`a_b`, `a-b`) would
+    get one key; the second one gets an error.
     """
 
     def __init__(self) -> None:
         self._lock = ForkLock()
         self._owners: dict[str, tuple[str, str]] = {}
 
-    def claim(self, place: str, question: Question) -> None:
-        """Say that the key that is asked for lies there.
+    def claim(self, place: str, call: HookCall) -> None:
+        """Note that the key is at this place.
 
         Raises:
-            ResolverUnavailableError: another one lies there.
+            ResolverUnavailableError: another provider's key is there.
         """
-        # A provider's key may be asked for by two names: of the field, and of the service.
-        kind = "" if is_key_field(question.field) else question.field
-        mine = (question.provider_id, kind)
+        # A provider's key has two names: of the field, and of the service.
+        kind = "" if is_key_field(call.field) else call.field
+        mine = (call.provider_id, kind)
         with self._lock:
             if len(self._owners) >= _MOST:
                 self._owners.clear()
@@ -42,13 +43,14 @@ class Places:
             raise ResolverUnavailableError(text, down=False)
 
 
-def check_names(question: Question) -> None:
-    """Refuse names that could lead elsewhere, such as `../other`.
+def names_in(call: HookCall) -> dict[str, str]:
+    """Return the names that fill a template; `../other` and the like are refused.
 
     Raises:
         ResolverUnavailableError: a name has other characters than letters, digits, `.`, `_`, `-`.
     """
-    for name in (question.provider_id, question.field):
-        if not _NAME.fullmatch(name):
-            text = "a provider_id and a field have letters, digits, '.', '_' and '-' only here"
-            raise ResolverUnavailableError(text, down=False)
+    names = {"provider_id": call.provider_id, "field": call.field}
+    if not all(_NAME.fullmatch(name) for name in names.values()):
+        text = "a provider_id and a field have letters, digits, '.', '_' and '-' only here"
+        raise ResolverUnavailableError(text, down=False)
+    return names

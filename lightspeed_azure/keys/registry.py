@@ -1,58 +1,71 @@
-"""Which resolvers there are: installed as plug-ins, configured, or registered at run time."""
+"""Which resolvers exist: installed as plug-ins, configured, or registered at run time."""
 
 import asyncio
 import functools
+import importlib
+import importlib.metadata
 import inspect
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
 from pydantic import SecretStr
 
-from lightspeed_azure.concurrency.fork import ForkLock, reset_in_child
+from lightspeed_azure.concurrency.clock import SYSTEM_CLOCK, Clock
+from lightspeed_azure.concurrency.fork import ForkLock, importing, reset_in_child
+from lightspeed_azure.concurrency.timer import TIMER_THREAD, Scheduler
 from lightspeed_azure.config import AzureEntraIdConfiguration
-from lightspeed_azure.config.credential_resolver import CredentialResolverConfiguration
+from lightspeed_azure.config.credential_resolver import (
+    BUILT_IN,
+    GROUP,
+    CredentialResolverConfiguration,
+    ResolverSettings,
+)
 from lightspeed_azure.errors import InvalidConfigurationError
-from lightspeed_azure.keys import factories
-from lightspeed_azure.keys.chains import chains_changed, name_of
-from lightspeed_azure.keys.collaborators import Collaborators
-from lightspeed_azure.keys.factories import EntryPoint, installed
-from lightspeed_azure.keys.registration import Registration
-from lightspeed_azure.keys.settings import CREDENTIAL_FUNCTIONS, Settings
-from lightspeed_azure.keys.status import ResolverStatus
+from lightspeed_azure.keys.key_vault import KeyVaultResolver
+from lightspeed_azure.keys.resolver import CREDENTIAL_FUNCTIONS, Resolver, ResolverStatus
+from lightspeed_azure.keys.vault import VaultResolver
+
+_logger = logging.getLogger("lightspeed_azure.keys")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Layer:
-    """What somebody configured; the last one counts."""
+    """The arguments of one call of `configured`."""
 
     blocks: tuple[CredentialResolverConfiguration, ...] = ()
     identities: tuple[AzureEntraIdConfiguration, ...] = ()
 
 
 class ResolverRegistry:
-    """The resolvers of a process; safe for any number of threads.
+    """The resolvers of a process. Safe for any number of threads.
 
-    Resolvers are asked in ascending `order`, equal ones in this order: plug-ins by name, then
+    Resolvers are called in ascending `order`, equal ones in this order: plug-ins by name, then
     configured ones as written, then those registered at run time.
 
     Args:
-        entry_points: finds the plug-ins; called once, at the first question.
-        **collaborators: `clock`, `scheduler`, `launch`; see `Collaborators`.
+        entry_points: returns the plug-ins; called once, when a resolver is first needed.
+        clock: tells the time.
+        scheduler: makes the calls at deadlines.
     """
 
     def __init__(
-        self, *, entry_points: Callable[[], Iterable[EntryPoint]] = installed, **collaborators: Any
+        self,
+        *,
+        entry_points: Callable[[], Iterable[importlib.metadata.EntryPoint]] | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+        scheduler: Scheduler = TIMER_THREAD,
     ) -> None:
-        self._entry_points = entry_points
-        self._with = Collaborators(**collaborators)
+        self._entry_points = entry_points or installed
+        self._resolver = functools.partial(Resolver, clock=clock, scheduler=scheduler)
         self._lock = ForkLock()  # guards the rest
-        self._found: dict[str, EntryPoint] | None = None
-        self._plug_ins: list[Registration] = []
-        self._configured: list[Registration] = []
-        self._runtime: list[Registration] = []
+        self._found: dict[str, importlib.metadata.EntryPoint] | None = None
+        self._plug_ins: list[Resolver] = []
+        self._configured: list[Resolver] = []
+        self._runtime: list[Resolver] = []
         self._layers: list[_Layer] = [_Layer()]
         self._numbers = itertools.count(2)
         reset_in_child(self)
@@ -60,96 +73,68 @@ class ResolverRegistry:
     # -- finding -----------------------------------------------------------------------------
 
     def discovered(self) -> Self:
-        """Find the plug-ins, once; may wait for the disk."""
+        """Find the plug-ins, once; reads from the disk."""
         if self._found is None:
             with self._lock:
                 if self._found is None:
-                    found = factories.by_name(self._entry_points)
+                    found = _by_name(self._entry_points)
                     self._plug_ins = self._of_plug_ins(found)
                     self._found = found
         return self
 
     async def adiscovered(self) -> Self:
-        """Do what `discovered` does without holding up the event loop."""
+        """Do what `discovered` does without blocking the event loop."""
         if self._found is None:
             await asyncio.to_thread(self.discovered)
         return self
 
-    def chain(self, function: str) -> tuple[Registration, ...]:
-        """Return the resolvers that step into a function, in their order."""
-        mine = [each for each in self._every() if function in each.settings.functions]
-        return tuple(sorted(mine, key=_order))
+    def resolvers_of(self, function: str) -> tuple[Resolver, ...]:
+        """Return the resolvers for a function, in their order."""
+        return tuple(each for each in self._sorted() if function in each.functions)
 
     def status(self) -> tuple[ResolverStatus, ...]:
-        """Return a snapshot of every resolver; it holds no key."""
-        return tuple(each.status() for each in sorted(self._every(), key=_order))
+        """Return a snapshot of every resolver; it contains no key."""
+        return tuple(each.status() for each in self._sorted())
 
-    def refused(self, key: SecretStr) -> None:
-        """Take note that a provider did not accept this key: it is not given again unasked."""
-        for each in self._every():
-            each.doubt(key)
+    def invalidate(self, key: SecretStr) -> None:
+        """Ask again before this key, which a provider refused, is used."""
+        for each in self._all():
+            each.invalidate(key)
 
     # -- registering -------------------------------------------------------------------------
 
     @contextmanager
     def registered(
-        self,
-        resolver: object,
-        *,
-        name: str = "",
-        on: Sequence[Any] = (),
-        **settings: Any,
-    ) -> Iterator[Registration]:
+        self, resolver: object, *, name: str = "", on: Sequence[Any] = (), **settings: Any
+    ) -> Iterator[Resolver]:
         """Register a resolver until the block ends; blocks may overlap in any way.
 
         Args:
-            resolver: an object with `before` or `after` or both, or a function of a question.
-            name: what to call it; its own `name` or that of its class, when nothing is said.
-            on: the extensible functions, or their names; those that look up keys, when empty.
-            **settings: `order`, `timeout`, `on_error`, `ttl`, `stale_if_error`, `failures`, `rest`.
+            resolver: an object with `before` or `after` or both, or a function of a `HookCall`.
+            name: what to call it; by default its attribute `name`, or the name of its class.
+            on: the extensible functions, or their names; by default those that look up keys.
+            **settings: `order`, `timeout`, `on_error`, `ttl`, `stale_if_error`, `failures`, `rest`;
+                by default the resolver's attributes of these names.
 
         Raises:
-            InvalidConfigurationError: a setting cannot work, or the name is taken.
+            InvalidConfigurationError: a setting is not valid, or the name is taken.
         """
         with self._lock:
             functions = frozenset(map(name_of, on)) if on else CREDENTIAL_FUNCTIONS
             called = self._free_name(name) if name else self._name_for(resolver)
-            try:
-                made = Settings(name=called, functions=functions).over(resolver, settings)
-            except TypeError:
-                unknown = ", ".join(sorted(settings))
-                text = f"credential resolver {called!r}: no such setting among {unknown}"
-                raise InvalidConfigurationError(text) from None
-            registration = Registration(made, lambda: resolver, self._with)
-            registration.runner.adopt(resolver)
-            self._runtime.append(registration)
-            chains_changed()
+            made = self._resolver(
+                called, lambda: resolver, _settings(called, resolver, settings), functions=functions
+            )
+            made.runner.adopt(resolver)
+            self._runtime.append(made)
+            registries.changed()
         try:
-            yield registration
+            yield made
         finally:
             with self._lock:
-                self._runtime.remove(registration)
-                chains_changed()
-            registration.close()
-
-    def configure(
-        self,
-        blocks: Iterable[CredentialResolverConfiguration],
-        identities: Sequence[AzureEntraIdConfiguration] = (),
-    ) -> None:
-        """Register what is configured, in the place of what was configured before.
-
-        Args:
-            blocks: `Configuration.credential_resolvers`.
-            identities: `Configuration.azure_entra_id`, for resolvers that sign in to Azure; the
-                process-wide manager's when none is given.
-
-        Raises:
-            InvalidConfigurationError: there is no resolver of such a name; those before stay.
-        """
-        layer = _Layer(tuple(blocks), tuple(identities))
-        with self._lock:
-            self._install([layer, *self._layers[1:]])
+                self._runtime.remove(made)
+                registries.changed()
+            made.close()
 
     @contextmanager
     def configured(
@@ -157,7 +142,18 @@ class ResolverRegistry:
         blocks: Iterable[CredentialResolverConfiguration],
         identities: Sequence[AzureEntraIdConfiguration] = (),
     ) -> Iterator[None]:
-        """Let these be what is configured until the block ends; blocks may overlap in any way."""
+        """Register what is configured until the block ends, instead of what was configured before.
+
+        Blocks may overlap in any way; the one that began last counts.
+
+        Args:
+            blocks: `Configuration.credential_resolvers`.
+            identities: `Configuration.azure_entra_id`, for resolvers that sign in to Azure; by
+                default those of the process-wide manager.
+
+        Raises:
+            InvalidConfigurationError: a resolver does not exist; nothing has changed.
+        """
         layer = _Layer(tuple(blocks), tuple(identities))
         with self._lock:
             self._install([*self._layers, layer])
@@ -167,15 +163,15 @@ class ResolverRegistry:
             with self._lock:
                 self._install([each for each in self._layers if each is not layer])
 
-    def _install(self, layers: "list[_Layer]") -> None:
-        """Register what the last layer says, if another one said it until now."""
+    def _install(self, layers: list[_Layer]) -> None:
+        """Register what the last layer configures, unless it is registered already."""
         self.discovered()
         found = self._found or {}
         if layers[-1] is not self._layers[-1]:
             blocks, identities = layers[-1].blocks, layers[-1].identities
             made = [
-                Registration(
-                    Settings.of(block), factories.loader(block, found, identities), self._with
+                self._resolver(
+                    block.name, _loader(block, found, identities), block, source="configuration"
                 )
                 for block in blocks
                 if block.enabled
@@ -186,25 +182,26 @@ class ResolverRegistry:
             for each in gone:
                 each.close()
         self._layers = layers
-        chains_changed()
+        registries.changed()
 
     def after_fork(self) -> None:
         """Drop the parent's threads, flights and resolvers in a forked child."""
-        for each in self._every():
+        for each in self._all():
             each.after_fork()
 
     def _of_plug_ins(
         self,
-        found: dict[str, EntryPoint],
-        blocks: tuple[CredentialResolverConfiguration, ...] = (),
-    ) -> list[Registration]:
-        """Return the plug-ins that no block speaks of, in the order of their names."""
+        found: Mapping[str, importlib.metadata.EntryPoint],
+        blocks: Sequence[CredentialResolverConfiguration] = (),
+    ) -> list[Resolver]:
+        """Return the plug-ins that no block configures, sorted by name."""
         named = {name for block in blocks for name in (block.kind, block.name)}
         return [
-            Registration(
-                Settings(name=name, source="entry point"),
-                functools.partial(factories.of_entry_point, point),
-                self._with,
+            self._resolver(
+                name,
+                functools.partial(_made, point.load, {}),
+                ResolverSettings(),
+                source="entry point",
             )
             for name, point in sorted(found.items())
             if name not in named
@@ -223,12 +220,166 @@ class ResolverRegistry:
         return name if name not in self._names() else f"{name}-{next(self._numbers)}"
 
     def _names(self) -> set[str]:
-        return {each.settings.name for each in self._every()}
+        return {each.name for each in self._all()}
 
-    def _every(self) -> list[Registration]:
+    def _sorted(self) -> list[Resolver]:
+        return sorted(self._all(), key=lambda each: each.settings.order)
+
+    def _all(self) -> list[Resolver]:
         with self._lock:
             return [*self._plug_ins, *self._configured, *self._runtime]
 
 
-def _order(registration: Registration) -> int:
-    return registration.settings.order
+# -- the registry of the process -----------------------------------------------------------------
+
+
+class _Registries:
+    """The registry of the process, those that replace it, and a mark of the last change."""
+
+    def __init__(self) -> None:
+        self.stack = [ResolverRegistry()]
+        self.mark = object()
+
+    def changed(self) -> None:
+        """Let each hook look up its resolvers again."""
+        self.mark = object()
+
+
+class KnownResolvers:
+    """The resolvers of one function, remembered until a resolver comes or goes.
+
+    Args:
+        function: the function's name for resolvers.
+
+    Attributes:
+        none_at: `registries.mark` at a look-up that found no resolver; while they are the same,
+            the function has none.
+    """
+
+    def __init__(self, function: str) -> None:
+        self.none_at: object = None
+        self._function = function
+        self._known: tuple[object, tuple[Resolver, ...]] = (None, ())
+
+    def get(self) -> tuple[Resolver, ...]:
+        """Return the resolvers in their order."""
+        known = self._known
+        if known[0] is not registries.mark:
+            # The mark is read first: a change in between makes the next call look again.
+            known = (registries.mark, registry().resolvers_of(self._function))
+            self._known = known
+            self.none_at = None if known[1] else known[0]
+        return known[1]
+
+
+def registry() -> ResolverRegistry:
+    """Return the registry of the process, or the one that replaces it."""
+    return registries.stack[-1]
+
+
+@contextmanager
+def registry_replaced(by: ResolverRegistry) -> Iterator[ResolverRegistry]:
+    """Let this be the registry of the process until the block ends, as tests do."""
+    registries.stack.append(by)
+    registries.changed()
+    try:
+        yield by
+    finally:
+        registries.stack.remove(by)
+        registries.changed()
+
+
+def name_of(function: Any, name: str = "") -> str:
+    """Return a function's name for resolvers; that of its hook, if it is extensible.
+
+    Raises:
+        TypeError: it is neither a function nor a name.
+    """
+    if name or isinstance(function, str):
+        return name or function
+    hook = getattr(function, "extensible", None)
+    if hook is not None:
+        return str(hook.name)
+    try:
+        return f"{function.__module__}.{function.__qualname__}"
+    except AttributeError:
+        raise TypeError("a function is needed, or its name") from None
+
+
+def _settings(name: str, resolver: object, given: Mapping[str, Any]) -> ResolverSettings:
+    """Return the given settings, with the resolver's own attributes as defaults."""
+    own = {
+        key: value
+        for key in ResolverSettings.model_fields
+        if isinstance(value := getattr(resolver, key, None), int | float | str)
+    }
+    try:
+        return ResolverSettings(**{**own, **given})
+    except InvalidConfigurationError as error:
+        problems = [f"credential resolver {name!r}: {problem}" for problem in error.problems]
+    raise InvalidConfigurationError(*problems)
+
+
+# -- loading -------------------------------------------------------------------------------------
+
+
+def installed() -> Iterable[importlib.metadata.EntryPoint]:
+    """Return the resolvers of installed packages; reads their metadata and imports none."""
+    return importlib.metadata.entry_points(group=GROUP)
+
+
+def _by_name(
+    entry_points: Callable[[], Iterable[importlib.metadata.EntryPoint]],
+) -> dict[str, importlib.metadata.EntryPoint]:
+    """Return the plug-ins by name; none, and a warning, when they cannot be listed."""
+    try:
+        return {each.name: each for each in entry_points()}
+    except Exception as error:  # noqa: BLE001 - a broken package must break no look-up
+        _logger.warning("Installed credential resolvers cannot be listed: %s", type(error).__name__)
+        return {}
+
+
+def _loader(
+    block: CredentialResolverConfiguration,
+    found: Mapping[str, importlib.metadata.EntryPoint],
+    identities: Sequence[AzureEntraIdConfiguration],
+) -> Callable[[], object]:
+    """Return a function that makes the resolver of a block; imports nothing yet.
+
+    Raises:
+        InvalidConfigurationError: the resolver does not exist.
+    """
+    kind = block.kind
+    if kind == KeyVaultResolver.name:
+        return functools.partial(KeyVaultResolver, block.options, identities)
+    if kind == VaultResolver.name:
+        return functools.partial(VaultResolver, block.options)
+    if ":" in kind:
+        return functools.partial(_made, functools.partial(_imported, kind), block.options)
+    if kind in found:
+        return functools.partial(_made, found[kind].load, block.options)
+    known = ", ".join(sorted({*BUILT_IN, *found}))
+    raise InvalidConfigurationError(
+        f"credential_resolvers: there is no such resolver; the resolvers are {known}, "
+        'or write use: "package.module:Class"'
+    )
+
+
+def _imported(path: str) -> Any:
+    module, _, names = path.partition(":")
+    with importing(module):
+        imported = importlib.import_module(module)
+    return functools.reduce(getattr, names.split("."), imported)
+
+
+def _made(load: Callable[[], Any], options: Mapping[str, Any]) -> object:
+    """Return an instance of a class, made with the options; any other object as it is."""
+    thing = load()
+    if inspect.isclass(thing):
+        return thing(**options)
+    if options:
+        raise InvalidConfigurationError("options are for a class; this resolver is made already")
+    return thing
+
+
+registries = _Registries()

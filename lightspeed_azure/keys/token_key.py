@@ -1,7 +1,6 @@
-"""Keys that are tokens: of Entra ID, or of Google; each kept current by a token cache."""
+"""Keys that are tokens, from Entra ID or Google, each with a token cache."""
 
 import hashlib
-import logging
 import time
 from collections.abc import Callable
 
@@ -16,8 +15,6 @@ from lightspeed_azure.tokens.cache import TokenCache
 from lightspeed_azure.tokens.entra import credential_source
 from lightspeed_azure.tokens.identity import Identity
 from lightspeed_azure.tokens.manager import AzureEntraIDManager
-
-_logger = logging.getLogger("lightspeed_azure.keys")
 
 
 class EntraKey(KeySource):
@@ -42,40 +39,40 @@ class EntraKey(KeySource):
         self._gave: dict[str, TokenCache] = {}  # by provider
 
     async def get(self, provider_id: str, field: str) -> SecretStr | None:
-        """Return a valid token; waits only where none is at hand.
+        """Return a valid token; waits only if there is none yet.
 
         Raises:
-            TokenError: none can be had.
+            TokenError: there is none.
         """
         del field
         cache = self._of(provider_id)
         if cache is None:
-            self.aging.note("no azure_entra_id identity is configured")
+            self.note("no azure_entra_id identity is configured")
             return None
         try:
             token = await cache.aget()
         except TokenError as error:
-            self.aging.note(error.message, told=True)
+            self.note(error.message, logged=True)
             raise
-        self.aging.note("")
+        self.note("")
         return self.keep(token.secret)
 
-    def refused(self, key: SecretStr, provider_id: str) -> None:
-        """Let the next token be another."""
+    def invalidate(self, key: SecretStr, provider_id: str) -> None:
+        """Replace the token, which a provider refused."""
         with self._lock:
             caches = set(self._gave.values())
-        for cache in caches:  # each drops its own alone
+        for cache in caches:  # each drops only its own token
             cache.invalidate(key, by=provider_id)
 
     def accepted(self, key: SecretStr, provider_id: str) -> None:
-        """Take note that a provider accepted this token."""
+        """Note that a provider accepted this token."""
         with self._lock:
             cache = self._gave.get(provider_id)
         if cache is not None:
             _accepted(cache, key, provider_id)
 
     def close(self) -> None:
-        """Stop the renewal of tokens of its own."""
+        """Stop the renewal of the tokens for another scope."""
         with self._lock:
             own, self._own = self._own, {}
         for _, cache in own.values():
@@ -94,7 +91,7 @@ class EntraKey(KeySource):
         return cache
 
     def _own_of(self, identity: Identity, scope: str | None) -> TokenCache:
-        """Return the cache of an identity's tokens for this scope; of each identity one."""
+        """Return the cache of an identity's tokens for this scope; one for each identity."""
         config = identity.config.model_copy(update={"scope": scope, "prefetch": False})
         known = self._own.get(identity.provider_id)
         if known is not None and known[0] == config:
@@ -119,9 +116,8 @@ class EntraKey(KeySource):
 class GoogleKey(FileKey):
     """A Google access token, fetched with the credential in a file that is read for each request.
 
-    When the file changes the next request waits for a token of the new credential; where that
-    cannot be had, the token before serves to its end. A file that holds an access token itself is
-    taken at its word.
+    When the file changes, the next request waits for a token of the new credential; if there is
+    none, the previous token is used until it expires. A file may contain an access token itself.
     """
 
     def __init__(
@@ -130,13 +126,15 @@ class GoogleKey(FileKey):
         check_installed()
         super().__init__(credential, monotonic)
         self._lock = ForkLock()  # guards the next one
-        self._caches: list[tuple[str, TokenCache]] = []  # of the file as it is, and as it was
+        self._caches: list[
+            tuple[str, TokenCache]
+        ] = []  # of the current file, and of the one before
 
     async def get(self, provider_id: str, field: str) -> SecretStr | None:
-        """Return a valid token; waits only where none is at hand.
+        """Return a valid token; waits only if there is none yet.
 
         Raises:
-            TokenError: none can be had.
+            TokenError: there is none.
         """
         del provider_id, field
         caches = self._now()
@@ -159,13 +157,13 @@ class GoogleKey(FileKey):
                 self._forget_all_but(cache)
             return self._kept(token.secret, failure.message if failure else self._file.fault)
         failure = failure or KeyUnavailableError(f"{self.credential.name}: no token")
-        self.aging.note(failure.message, told=True)
+        self.note(failure.message, logged=True)
         raise failure
 
     def _now(self) -> SecretStr | tuple[tuple[str, TokenCache], ...] | None:
         """Return the token in the file, or the caches for its credential.
 
-        No frame that an error passes has the credential at hand.
+        No frame of an error's traceback contains the credential.
         """
         content = self._content()
         if content is None:
@@ -176,19 +174,19 @@ class GoogleKey(FileKey):
             return self._of(content)
 
     def _kept(self, key: SecretStr, fault: str) -> SecretStr:
-        self.aging.note(fault, told=True)
+        self.note(fault, logged=True)
         self.keep(key)
         return key
 
-    def refused(self, key: SecretStr, provider_id: str) -> None:
-        """Let the next token be another."""
+    def invalidate(self, key: SecretStr, provider_id: str) -> None:
+        """Replace the token, which a provider refused."""
         with self._lock:
             caches = [*self._caches]
         for _, cache in caches:
             cache.invalidate(key, by=provider_id)
 
     def accepted(self, key: SecretStr, provider_id: str) -> None:
-        """Take note that a provider accepted this token."""
+        """Note that a provider accepted this token."""
         with self._lock:
             caches = [*self._caches]
         for _, cache in caches:
@@ -202,7 +200,7 @@ class GoogleKey(FileKey):
             cache.close()
 
     def _of(self, content: bytes) -> tuple[tuple[str, TokenCache], ...]:
-        """Return the caches, that of the file as it is now first."""
+        """Return the caches, the one of the current file first."""
         digest = hashlib.sha256(content).hexdigest()
         if not self._caches or self._caches[0][0] != digest:
             known = [each for each in self._caches if each[0] == digest]

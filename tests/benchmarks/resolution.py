@@ -16,7 +16,7 @@ from pathlib import Path
 from lightspeed_azure.keys import (
     PASS,
     Answer,
-    Question,
+    HookCall,
     aget_api_key,
     extensible,
     get_api_key,
@@ -88,7 +88,7 @@ def main() -> int:
         ),
     ]
 
-    def answer(question: Question) -> object:
+    def answer(question: HookCall) -> object:
         return Answer(question.provider_id) if question.provider_id == "openai" else PASS
 
     with registered(answer, ttl=3600):

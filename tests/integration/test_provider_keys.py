@@ -30,7 +30,7 @@ from lightspeed_azure import (
 )
 from lightspeed_azure.demo.processes import free_port, server
 from lightspeed_azure.fastapi import ClientDep, lifespan
-from lightspeed_azure.keys import Answer, Question, registered
+from lightspeed_azure.keys import Answer, HookCall, registered
 from lightspeed_azure.keys.provider_credentials import ProviderCredentials
 from lightspeed_azure.transports import http_client
 
@@ -415,7 +415,7 @@ class Rotating:
         self.keys[kind.name] = key
         kind.allow(self.providers, key)
 
-    def before(self, question: Question) -> Answer:
+    def before(self, question: HookCall) -> Answer:
         """Answer."""
         self.asked += 1
         return Answer(self.keys[question.provider_id])
