@@ -76,8 +76,9 @@ class JwksFetcher:
         Raises:
             FetchError: there are none.
         """
-        where = issuer.rstrip("/") + _DISCOVERY
-        document = await self._json(where, "proxy.inbound.issuer")
+        url = issuer.rstrip("/") + _DISCOVERY
+        where = shown(url)
+        document = await self._json(url, "proxy.inbound.issuer")
         if document.get("issuer") != issuer:
             said = str(document.get("issuer"))[:200]
             raise FetchError(
