@@ -227,7 +227,7 @@ BASE = {"azure_entra_id": {"credential": "proxying:Credential"}}
 @pytest.mark.parametrize(
     ("blocks", "words"),
     [
-        ({}, "llama_stack: is missing"),
+        ({}, "ogx (or llama_stack): is missing"),
         (
             {"llama_stack": {"use_as_library_client": True, "library_client_config_path": "x"}},
             "no such file",
