@@ -15,7 +15,7 @@ from lightspeed_azure.emulators.certificates import CertificateAuthority
 from lightspeed_azure.emulators.faults import Fault
 from lightspeed_azure.errors import InvalidConfigurationError
 from lightspeed_azure.proxy.inbound import InboundRejected, make_inbound
-from lightspeed_azure.proxy.inbound.jwt import VerificationKey, algorithms_of
+from lightspeed_azure.proxy.inbound.jwt import VerificationKey, algorithms_of, unverified
 
 OLD, NEW = key("RS256"), key("RS256", 1)
 
@@ -196,10 +196,12 @@ async def test_a_symmetric_key_verifies_nothing(issuer: Issuer) -> None:
         assert await reason(inbound, bearing(sign(claims()))) is None
     assert jwt.decode(token, secret, algorithms=["HS256"]).claims["aud"] == "llm-proxy"
     assert not algorithms_of(secret)
-    assert not VerificationKey("x", "x", algorithms_of(secret), secret).verifies(token, "HS256")
+    assert not VerificationKey("x", "x", algorithms_of(secret), secret).verifies(
+        unverified(token), "HS256"
+    )
     forced = VerificationKey("x", "x", frozenset({"HS256"}), secret)
     with pytest.raises(InboundRejected):  # nor does the registry of algorithms know it
-        forced.verifies(token, "HS256")
+        forced.verifies(unverified(token), "HS256")
 
 
 async def test_a_key_is_used_only_for_what_it_says(issuer: Issuer) -> None:

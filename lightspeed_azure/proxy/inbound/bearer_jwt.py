@@ -139,7 +139,7 @@ class BearerJwt:
         validity = self._rules.validity(jwt.claims)
         source = self._sources[jwt.claims["iss"]]
         for key in await source.candidates(kid, alg):
-            if key.verifies(token, alg):
+            if key.verifies(jwt, alg):
                 self._rules.permissions(jwt.claims)
                 return _Verified(source, key, validity)
         raise InboundRejected(Reason.SIGNATURE, "The signature is not good")

@@ -15,9 +15,8 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from joserfc import jwt
+from joserfc import jws, jwt
 from joserfc.errors import (
-    BadSignatureError,
     ClaimError,
     ExpiredTokenError,
     JoseError,
@@ -25,11 +24,9 @@ from joserfc.errors import (
     SecurityWarning,
 )
 from joserfc.jwk import Key, import_key
-from joserfc.jws import JWSRegistry
 
 from lightspeed_azure.concurrency.clock import SYSTEM_CLOCK, Clock
 from lightspeed_azure.config.inbound import ALGORITHMS, JwtInbound
-from lightspeed_azure.proxy.inbound.presented import LONGEST
 from lightspeed_azure.proxy.inbound.rejected import InboundRejected, Reason
 
 _logger = logging.getLogger("lightspeed_azure.inbound")
@@ -65,10 +62,12 @@ class UnverifiedJwt:
     Attributes:
         header: the JOSE header.
         claims: the claims.
+        compact: the same with the signature, for joserfc.
     """
 
     header: Mapping[str, Any] = field(repr=False)
     claims: Mapping[str, Any] = field(repr=False)
+    compact: jws.CompactSignature = field(repr=False)
 
 
 def unverified(token: str) -> UnverifiedJwt:
@@ -88,7 +87,11 @@ def unverified(token: str) -> UnverifiedJwt:
         raise InboundRejected(Reason.MALFORMED, _MALFORMED)
     if parts[2]:  # without a signature it is what `alg: none` makes: the header gives the reason
         _decode(parts[2])
-    return UnverifiedJwt(_json(parts[0]), _json(parts[1]))
+    header, payload = _json(_decode(parts[0])), _decode(parts[1])
+    compact = jws.CompactSignature(header, payload)
+    for name, part in zip(("header", "payload", "signature"), parts, strict=True):
+        compact.segments[name] = part.encode()  # type: ignore[literal-required]
+    return UnverifiedJwt(header, _json(payload), compact)
 
 
 def _decode(text: str) -> bytes:
@@ -100,11 +103,11 @@ def _decode(text: str) -> bytes:
         raise InboundRejected(Reason.MALFORMED, _MALFORMED) from None
 
 
-def _json(text: str) -> dict[str, Any]:
+def _json(text: bytes) -> dict[str, Any]:
     """Return a JSON object without repeated names (RFC 7519, section 4)."""
     try:
         value = json.loads(
-            _decode(text).decode("utf-8"),
+            text.decode("utf-8"),
             object_pairs_hook=_distinct,
             parse_constant=_refuse,
             parse_float=_finite,
@@ -300,11 +303,11 @@ class VerificationKey:
     algorithms: frozenset[str]
     _key: Key = field(repr=False, compare=False)
 
-    def verifies(self, token: str, alg: str) -> bool:
+    def verifies(self, token: UnverifiedJwt, alg: str) -> bool:
         """Return whether the signature of a token is good.
 
         Args:
-            token: a JWT that `unverified` has accepted.
+            token: the token.
             alg: the algorithm in its header.
 
         Raises:
@@ -314,12 +317,11 @@ class VerificationKey:
             return False
         try:
             with _without_warning() if alg == "EdDSA" else nullcontext():
-                jwt.decode(token, self._key, registry=_REGISTRY)
-        except (BadSignatureError, ValueError):  # such as a point that is not on the curve
+                return jws.validate_compact(token.compact, self._key, registry=_REGISTRY)
+        except ValueError:  # such as a point that is not on the curve
             return False
         except JoseError:
             raise InboundRejected(Reason.MALFORMED, _MALFORMED) from None
-        return True
 
 
 @contextmanager
@@ -330,14 +332,7 @@ def _without_warning() -> Iterator[None]:
         yield
 
 
-def _make_registry() -> JWSRegistry:
-    registry = JWSRegistry(algorithms=ALGORITHMS, strict_check_header=False)
-    registry.max_header_length = LONGEST  # joserfc's default of 512 bytes has no room for x5c
-    registry.max_payload_length = registry.max_signature_length = LONGEST
-    return registry
-
-
-_REGISTRY = _make_registry()
+_REGISTRY = jws.JWSRegistry(algorithms=ALGORITHMS, strict_check_header=False)
 
 
 def verification_keys(document: object) -> tuple[VerificationKey, ...]:
@@ -378,4 +373,4 @@ def _key(data: object) -> VerificationKey | None:
 
 def algorithms_of(key: Key) -> frozenset[str]:
     """Return the accepted algorithms that a key can verify."""
-    return frozenset(each.name for each in JWSRegistry.filter_algorithms(key, [*ALGORITHMS]))
+    return frozenset(each.name for each in jws.JWSRegistry.filter_algorithms(key, [*ALGORITHMS]))
