@@ -47,7 +47,7 @@ def watched(clock: FakeClock, source: Source, *names: str) -> AzureEntraIDManage
 
     blocks = [BLOCK | {"provider_id": name, "client_id": f"c-{name}"} for name in names]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lightspeed_azure.tokens.manager.credential_source", lambda _: source)
+        patch.setattr("lightspeed_azure.tokens.manager.credential_source", lambda *_, **__: source)
         return AzureEntraIDManager.isolated(
             blocks, clock=clock, scheduler=FakeScheduler(clock), launch=launch
         )
