@@ -73,7 +73,7 @@ kustomize:
 
 # The tests in which nothing but the interpreter differs run once more on each other Python: what is
 # quick, and the main promise with a real stack.
-BRIEFLY := tests --ignore tests/integration --ignore tests/test_demo.py tests/integration/test_inference.py
+BRIEFLY := tests --ignore tests/integration --ignore tests/demo tests/integration/test_inference.py
 SELECTED := -q -m 'not soak and not azure'
 
 # Two lanes beside each other, each with servers of its own: everything on the first Python, and the

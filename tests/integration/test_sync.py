@@ -38,7 +38,7 @@ from lightspeed_azure.emulators import Emulators, Fault
 pytestmark = pytest.mark.integration
 
 HEADER = FAMILY.header.lower()
-SCRIPT = Path(__file__).parents[1] / "synchronous_script.py"
+SCRIPT = Path(__file__).parents[1] / "support" / "synchronous_script.py"
 HELLO = [{"role": "user", "content": "hello"}]
 
 

@@ -14,7 +14,7 @@ from lightspeed_azure.emulators import Emulators
 
 MODEL = "azure/gpt-4o-mini"
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "service"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "service"
 
 RUN_CONFIG = EXAMPLE / "run.yaml"
 

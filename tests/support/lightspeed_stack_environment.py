@@ -11,8 +11,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-STAND_INS = Path(__file__).parent / "lightspeed_stack"
-REPLACEMENTS = Path(__file__).parents[1] / "examples" / "lightspeed-stack"
+STAND_INS = Path(__file__).parents[1] / "lightspeed_stack"
+REPLACEMENTS = Path(__file__).parents[2] / "examples" / "lightspeed-stack"
 
 
 def is_installed() -> bool:

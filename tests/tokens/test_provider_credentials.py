@@ -271,7 +271,7 @@ def test_no_secret_in_a_repr() -> None:
     assert "s3cret" not in f"{one!r} {one.model_dump()!r}"
 
 
-PAGE = Path(__file__).parents[1] / "docs" / "credential-hot-reload.md"
+PAGE = Path(__file__).parents[2] / "docs" / "credential-hot-reload.md"
 
 
 @pytest.mark.parametrize("number", range(3))

@@ -9,7 +9,7 @@ from lightspeed_azure.config import ProxyConfiguration, configuration_from_mappi
 from lightspeed_azure.config.proxy import IDENTITY_HEADERS
 from lightspeed_azure.proxy.routes import LET_THROUGH, OWN
 
-TEXT = (Path(__file__).parents[1] / "docs" / "proxy.md").read_text()
+TEXT = (Path(__file__).parents[2] / "docs" / "proxy.md").read_text()
 
 
 def test_its_configuration_is_read() -> None:

@@ -18,7 +18,7 @@ from lightspeed_azure.cli import main
 from lightspeed_azure.cli.console import working
 from lightspeed_azure.cli.reference import reference
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "lightspeed_azure"]
 
 

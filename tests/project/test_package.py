@@ -10,10 +10,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from uv_program import uv_command
 
 import lightspeed_azure
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "lightspeed_azure"
 
 # Each room may import those above it, and none below.
@@ -147,9 +148,3 @@ def test_the_wheel_installs_and_runs_the_demo(tmp_path: Path) -> None:
         env=environment,
     )
     assert result.returncode == 0, result.stdout + result.stderr
-
-
-def uv_command() -> str:
-    """Return the uv that the Makefile uses: on the path, or in its own folder."""
-    own = ROOT / ".uv-bootstrap" / "bin" / "uv"
-    return str(own) if own.exists() else "uv"

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "examples" / "kubernetes"
 DIGEST = "sha256:" + "ab" * 32
 

@@ -13,7 +13,7 @@ from lightspeed_azure.config.credential_kinds import KINDS
 from lightspeed_azure.tokens.aadsts import MEANINGS
 from lightspeed_azure.tokens.entra import credential_source
 
-PAGE = (Path(__file__).parents[1] / "docs" / "credentials.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "credentials.md").read_text()
 EXAMPLES = re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 ENVIRON = {
     "AZURE_TENANT_ID": "11111111-1111-1111-1111-111111111111",

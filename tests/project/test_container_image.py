@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from kustomize_program import KUBERNETES, ROOT
-from test_package import uv_command
+from uv_program import uv_command
 
 CONTAINERFILE = KUBERNETES / "Containerfile"
 TEXT = CONTAINERFILE.read_text()

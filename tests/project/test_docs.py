@@ -9,19 +9,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from documents import DOCS, ROOT, fences
 from integration_support import EXAMPLE
 
 from lightspeed_azure.config import configuration_from_mapping
 from lightspeed_azure.emulators import Emulators
-
-ROOT = Path(__file__).parents[1]
-DOCS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
-FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
-
-
-def fences(path: Path, language: str) -> list[str]:
-    """Return the code of a page's fences in one language."""
-    return [code for found, code in FENCE.findall(path.read_text()) if found == language]
 
 
 @pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).parents[1] / ".venv-ogx"
+FOLDER = Path(__file__).parents[2] / ".venv-ogx"
 
 
 def ogx_program(name: str = "ogx") -> str:

@@ -16,7 +16,7 @@ from lightspeed_azure.config.credential_resolver import (
 
 __all__ = ["hook_fixture"]
 
-PAGE = (Path(__file__).parents[1] / "docs" / "credential-resolvers.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "credential-resolvers.md").read_text()
 
 
 def fences(language: str) -> list[str]:

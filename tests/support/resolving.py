@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -69,3 +70,13 @@ class Hanging:
         self.entered.set()
         self.let_go.wait(20)
         raise RuntimeError("let go")
+
+
+@dataclass
+class ResolverOfMetrics:
+    """A resolver, as the metrics read its status."""
+
+    name: str = "vault"
+    answers: int = 5
+    failures: int = 1
+    breaker: str = "open"

@@ -9,11 +9,11 @@ from typing import Any
 import promql_parser
 import pytest
 import yaml
+from documents import ROOT, fences
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
-from test_docs import ROOT, fences
-from test_metrics import Resolver
+from resolving import ResolverOfMetrics
 from token_cache_fakes import FakeClock
 from watched import Credential, Source, watched
 
@@ -38,7 +38,7 @@ def _families() -> dict[str, list[Any]]:
         Metrics()
         .watch(manager)
         .watch_credentials(lambda: [Credential()])
-        .watch_resolvers(lambda: [Resolver()])
+        .watch_resolvers(lambda: [ResolverOfMetrics()])
         .watch_inbound(lambda: state)
     )
     tracked = metrics.request_started("/v1/models")
@@ -90,7 +90,7 @@ def test_promtool_accepts_the_rules() -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("promtool is not installed; the rules are parsed by another test")
-    scenario = Path(__file__).parent / "alerts_scenario.yaml"
+    scenario = Path(__file__).parents[1] / "support" / "alerts_scenario.yaml"
     for command in (["check", "rules", str(ALERTS)], ["test", "rules", str(scenario)]):
         result = subprocess.run([promtool, *command], capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stdout + result.stderr

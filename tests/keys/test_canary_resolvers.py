@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from canary import Canary, watching
+from faulty_resolvers import FAULTS, SECRET, as_async
 from key_stores import KeyStores, key_stores_fixture
 from resolving import Hook, hook_fixture
 from signing_in import configured, emu_fixture
-from test_resolution_faults import FAULTS, SECRET, as_async
 
 from lightspeed_azure.config import configuration_from_mapping
 from lightspeed_azure.config.vaults import VaultConfiguration

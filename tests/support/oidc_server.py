@@ -16,7 +16,7 @@ ISSUER = "https://sso.example.test/realms/main"
 
 AUDIENCE = "llm-proxy"
 
-SOURCE = Path(__file__).parent / "oidc"
+SOURCE = Path(__file__).parents[1] / "oidc"
 
 
 class OidcServer:

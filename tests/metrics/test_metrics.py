@@ -3,7 +3,6 @@
 import threading
 import tracemalloc
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from fastapi.testclient import TestClient
 from prometheus_client import Counter
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
+from resolving import ResolverOfMetrics
 from token_cache_fakes import FakeClock
 from watched import Credential, Source, watched
 
@@ -192,23 +192,17 @@ def test_tokens_are_shown_by_identity() -> None:
     assert value(metrics.watch(manager), "token_usable", **one) == 1, "watching twice shows it once"
 
 
-@dataclass
-class Resolver:
-    """A resolver of keys."""
-
-    name: str = "vault"
-    answers: int = 5
-    failures: int = 1
-    breaker: str = "open"
-
-
 def test_keys_and_resolvers_are_shown() -> None:
     """Reloads by result, how old a value is, and in which state a resolver is."""
     credentials: Iterable[Credential] = [
         Credential(),
         Credential(None, "remote::gemini", "gemini_api_key", age=None),
     ]
-    metrics = Metrics().watch_credentials(lambda: credentials).watch_resolvers(lambda: [Resolver()])
+    metrics = (
+        Metrics()
+        .watch_credentials(lambda: credentials)
+        .watch_resolvers(lambda: [ResolverOfMetrics()])
+    )
     openai = {"credential": "openai", "source": "file"}
     assert value(metrics, "credential_reloads_total", **openai, result="success") == 3
     assert value(metrics, "credential_reloads_total", **openai, result="failure") == 2

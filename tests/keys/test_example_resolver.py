@@ -13,7 +13,7 @@ from lightspeed_azure.keys import configured, resolve_credential
 
 __all__ = ["hook_fixture"]
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "credential_resolver.py"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "credential_resolver.py"
 PASS = """#!/bin/sh
 case "$2" in
   lightspeed/openai/openai_api_key) printf 'of-pass\\nurl: https://example\\n' ;;

@@ -29,7 +29,7 @@ from lightspeed_azure.tokens.entra import CredentialSource, credential_source
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
 
-SCRIPT = Path(__file__).with_name("forking_script.py")
+SCRIPT = Path(__file__).parents[1] / "support" / "forking_script.py"
 
 PACKAGE = Path(lightspeed_azure.__file__).parent
 
