@@ -81,6 +81,7 @@ def advice(
                 "register the models",
             )
     yield from _model_notes(tree, azure)
+    yield from _vector_store_notes(tree, azure)
     yield from _identity_notes(azure, identities)
 
 
@@ -215,6 +216,22 @@ def _key_notes(
             "is a static key that the stack falls back to, silently, whenever a request carries no "
             "token; remove it with --drop-api-key",
         )
+
+
+def _vector_store_notes(tree: Mapping[str, Any], azure: Sequence[AzureProvider]) -> Iterator[Note]:
+    """Yield the embedding models that vector stores cannot use: such requests get no token."""
+    providers = tree.get("providers")
+    if not isinstance(providers, Mapping) or not providers.get("vector_io"):
+        return
+    names = {provider.name for provider in azure}
+    for path, model in registered_models(tree):
+        served_by = resolved(with_environment(model.get("provider_id")))
+        if model.get("model_type") == "embedding" and served_by in names:
+            yield Note(
+                path,
+                "its embeddings get no token in vector stores, so Azure refuses them; use an "
+                "embedding model of another provider for vector stores",
+            )
 
 
 def _model_notes(tree: Mapping[str, Any], azure: Sequence[AzureProvider]) -> Iterator[Note]:

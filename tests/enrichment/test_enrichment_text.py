@@ -364,6 +364,23 @@ def test_each_warning_names_line_and_cure(text: str, key: str, cure: str) -> Non
     assert "sk-1" not in " ".join(run(text).warnings)
 
 
+def test_vector_stores_with_embeddings_of_azure_are_named() -> None:
+    """The line of each embedding model of Azure; none without vector stores, none for others."""
+    models = (
+        "registered_resources:\n  models:\n"
+        "  - {model_id: chat, provider_id: azure}\n"
+        "  - {model_id: small, provider_id: azure, model_type: embedding}\n"
+        "  - {model_id: local, provider_id: other, model_type: embedding}\n"
+    )
+    stores = "  vector_io: [{provider_id: faiss, provider_type: 'inline::faiss'}]\n"
+    outcome = run(provider(BASE, stores, models))
+    assert outcome.warnings == (
+        "run.yaml:11: registered_resources.models[1]: its embeddings get no token in vector stores, "
+        "so Azure refuses them; use an embedding model of another provider for vector stores",
+    )
+    assert run(provider(BASE, models)).warnings == ()
+
+
 def test_a_provider_that_is_right_has_no_warning() -> None:
     """The example of the documentation has nothing to be said about."""
     outcome = run(provider(BASE, MODELS))
