@@ -7,7 +7,6 @@ import select
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -98,7 +97,11 @@ def test_ctrl_c_is_clean() -> None:
     process = subprocess.Popen(
         [*COMMAND, "enrich", "-"], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    time.sleep(1.5)
+    assert process.stdin is not None
+    process.stdin.write(
+        "#" * 200_000
+    )  # more than a pipe holds: when it is written, it is being read
+    process.stdin.flush()
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=20)
     assert process.returncode == 130
