@@ -47,9 +47,9 @@ async def test_no_request_fails_while_tokens_expire_and_are_renewed(
     holder: AsyncLlamaStackClientHolder, emulators: Emulators
 ) -> None:
     """A crowd asks through several lifetimes of a token; Azure accepts every single request."""
-    emulators.entra.token_lifetime = 5.0
+    emulators.entra.token_lifetime = 8.0
     client = holder.get_client()
-    deadline = asyncio.get_running_loop().time() + 10.0
+    deadline = asyncio.get_running_loop().time() + 12.0
     asked = 0
 
     async def worker(number: int) -> None:

@@ -19,7 +19,7 @@ from lightspeed_azure.errors import CredentialRejectedError
 
 pytestmark = pytest.mark.integration
 
-LIFETIME = 2.0
+LIFETIME = 4.0
 """Seconds that a token lives, so that several are renewed while a test runs."""
 
 
@@ -160,7 +160,7 @@ async def test_a_rotation_that_is_mounted_late_fails_no_request(
     """Entra ID refuses the old one already; the token at hand serves until the new one is there."""
     late: list[bytes] = []
     answers: list[int] = []
-    mounted.emu.entra.token_lifetime = 4.0
+    mounted.emu.entra.token_lifetime = 6.0
     await crowd(
         client,
         mounted,
