@@ -52,9 +52,14 @@ async def test_the_first_answers_are_all_stored(
 
 
 async def test_a_model_is_called_provider_id_and_provider_model_id(
-    manager: AzureEntraIDManager, stack_environment: None, tmp_path: Path, emulators: Emulators
+    manager: AzureEntraIDManager,
+    stack_environment: None,
+    tmp_path: Path,
+    emulators: Emulators,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Both families take that name. Where model_id differs, only OGX lists and takes that one, too."""
+    monkeypatch.setenv("SQLITE_STORE_DIR", str(tmp_path))  # the stack keeps what was registered
     text = RUN_CONFIG.read_text()
     config = tmp_path / "run.yaml"
     config.write_text(text.replace("- model_id: gpt-4o-mini", "- model_id: chat"))
