@@ -79,7 +79,7 @@ class Events:
         return await anext(self._events)
 
     def pass_through(self) -> None:
-        """From now on yield the body as it comes: nobody looks at its events any more."""
+        """Yield the body as it comes from now on; its events are no longer read."""
         self._is_passed_through = True
 
     async def _split(self) -> AsyncIterator[Event]:

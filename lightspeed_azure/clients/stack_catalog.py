@@ -112,7 +112,7 @@ class StackCatalog:
         return None if provider_id is None else listing.providers.get(provider_id)
 
     def close(self) -> None:
-        """Cancel a question to the stack for whose answer nobody waits."""
+        """Cancel a request to the stack that has no waiters."""
         self._listing.close()
 
     async def azure_providers(self) -> tuple[Provider, ...]:

@@ -84,7 +84,7 @@ class LastGood[T]:
         return self._outcome(self.failure)
 
     def close(self) -> _Fetch | None:
-        """Cancel a fetch for which nobody waits, and return its task."""
+        """Cancel a fetch that has no waiters, and return its task."""
         task = self._task
         if task is None or self._waiters:
             return None

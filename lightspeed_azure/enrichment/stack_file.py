@@ -77,7 +77,7 @@ def enrich_text(
             empty when Entra ID is not configured, and then nothing changes.
         repair: also put right what keeps a stack from starting without a key.
         drop_api_key: remove the `api_key` of Azure providers.
-        expand_aliases: write the parsed content anew as one line of YAML. It is not for people to
+        expand_aliases: write the parsed content as one line of YAML. It is not for people to
             read, but works where an alias or a merge key prevents an edit of the text.
 
     Raises:
